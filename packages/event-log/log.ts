@@ -1,0 +1,66 @@
+/**
+ * The log port: where agents publish events and the registrar reads them. Two adapters keep it,
+ * `nats.ts` (a fleet) and `embedded.ts` (one server); `contract.ts` is the suite that both pass.
+ *
+ * Glossary. Sequence: an event's place in the log, from 1, growing, possibly with gaps. Incarnation: the
+ * identity of the log itself; a log that was deleted and made again has another one, so that a sequence
+ * of the old one is never mistaken for one of the new (S6).
+ */
+import type { LogEntry } from '@elastic-dns/model';
+
+/** What goes into the log. */
+export interface Publication {
+  /** The publisher's identity: the second-last token of the subject, held by the broker's permissions. */
+  node: string;
+  /** Event type such as `instance.started`; ends the subject. */
+  type: string;
+  /** `<node>/<epoch>/<sequence>`: the log keeps only the first of several with the same id. */
+  id: string;
+  /** The envelope as JSON text. */
+  data: string;
+}
+
+export interface LogInfo {
+  incarnation: string;
+  /** First sequence still kept; `last + 1` when the log is empty. */
+  first: number;
+  /** Last sequence given out; 0 when nothing was ever published. */
+  last: number;
+  /** Largest publication in bytes that the log takes. */
+  maxBytes: number;
+}
+
+export interface ReadOptions {
+  /** First sequence wanted. When it is no longer kept, reading starts at the first that is. */
+  from: number;
+  /** The incarnation that `from` belongs to; the log's being another one is a `ConflictError`. */
+  incarnation?: string;
+  /** Only events of this publisher. Default: all. */
+  node?: string;
+  /** Most entries in one batch. Default 1000. */
+  limit?: number;
+  /** False: end after the last entry that is there at the start. Default true: wait for more. */
+  follow?: boolean;
+  /** Ends the iteration quietly. */
+  signal?: AbortSignal;
+}
+
+export interface Log {
+  /**
+   * Appends one event; resolves when the log has it, with its sequence. Publishing the same id again within
+   * the log's memory (two minutes at least) appends nothing and answers `duplicate: true`.
+   * Never retries: after `UnavailableError` the outcome is unknown and the same id may be published again.
+   * `InvalidInputError` when the log will never take it (too large). Safe to call many at a time.
+   */
+  publish(publication: Publication): Promise<{ sequence: number; duplicate: boolean }>;
+  /**
+   * Entries in order, in non-empty batches as soon as any is there, never more than one batch ahead of the
+   * reader. Throws `UnavailableError` when the log cannot be reached (read again from the last sequence + 1) and
+   * `ConflictError` when the log was replaced by another incarnation, also while it is being read.
+   */
+  read(options: ReadOptions): AsyncIterable<LogEntry[]>;
+  /** `UnavailableError` when out of reach. */
+  info(): Promise<LogInfo>;
+  /** Ends every iteration and lets go of all resources. Safe to call twice. */
+  close(): Promise<void>;
+}
