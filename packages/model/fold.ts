@@ -15,6 +15,7 @@ import {
   type NodeRecord,
   type RefusalRecord,
   type SetAsideRecord,
+  type StoreRecord,
   type SubjectRecord,
 } from './record.ts';
 import { emptyChange, type Change, type Registry } from './registry.ts';
@@ -72,10 +73,7 @@ export function fold(registry: Registry, entry: LogEntry): Folded {
   return { change, outcome: folded ? { kind: 'folded', event } : { kind: 'ignored', event } };
 }
 
-function put(
-  change: Change,
-  record: SubjectRecord | NodeRecord | SetAsideRecord | Parameters<typeof keyOf>[0],
-): void {
+function put(change: Change, record: StoreRecord): void {
   change.puts.set(keyOf(record), record);
 }
 
@@ -85,7 +83,7 @@ function setAside(registry: Registry, record: SetAsideRecord, change: Change): v
   const excess = registry.setAside.size + 1 - MAX_SET_ASIDE;
   if (excess <= 0) return;
   for (const old of [...registry.setAside.values()]
-    .sort((a, b) => a.logSequence - b.logSequence)
+    .toSorted((a, b) => a.logSequence - b.logSequence)
     .slice(0, excess)) {
     change.deletes.add(keyOf(old));
   }

@@ -18,7 +18,7 @@ function checked(parse: (text: string) => Result<string>): z.ZodString {
       input: context.value,
       message: result.ok ? 'is not lower case' : result.reason,
     });
-  }) as z.ZodString;
+  });
 }
 
 export const labelSchema = checked(parseLabel);

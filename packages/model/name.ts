@@ -7,7 +7,8 @@ import { accept, quote, refuse, type Result } from './result.ts';
 const MAX_LABEL_LENGTH = 63;
 /** `<node>-<12 hex digits>` is an instance's id and has to stay a DNS label (SRV targets). */
 const MAX_NODE_LENGTH = 50;
-const LABEL = /^[a-z0-9](?:[a-z0-9_-]*[a-z0-9_])?$/;
+/** Without the `u` flag, so that no letter beyond ASCII counts as the other case of one within. */
+const LABEL = /^[a-z0-9](?:[a-z0-9_-]*[a-z0-9_])?$/i;
 const VERSION = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/;
 
 /** Names that containers' own hosts files already give, and the control plane's. */
@@ -32,16 +33,16 @@ const READ_AS_NUMBER = /^(?:[0-9]+|0x[0-9a-f]*)$/;
 
 /** A namespace or a service: rule 7. Gives the lower-case form; refuses what does not fit, never mends it. */
 export function parseLabel(text: string): Result<string> {
-  const label = text.toLowerCase();
-  if (label.length === 0) return refuse('is empty');
-  if (label.length > MAX_LABEL_LENGTH) {
+  if (text.length === 0) return refuse('is empty');
+  if (text.length > MAX_LABEL_LENGTH) {
     return refuse(`${quote(text)} has ${text.length} characters; a name has at most ${MAX_LABEL_LENGTH}`);
   }
-  if (!LABEL.test(label)) {
+  if (!LABEL.test(text)) {
     return refuse(
       `${quote(text)} is not a name: letters, digits, "-" and "_" only, starting with a letter or digit and not ending with "-"`,
     );
   }
+  const label = text.toLowerCase();
   if (RESERVED.has(label)) return refuse(`${quote(text)} is reserved`);
   if (READ_AS_NUMBER.test(label)) {
     return refuse(`${quote(text)} would be read as a number or an IPv4 address; put a letter in it`);

@@ -179,7 +179,8 @@ function parseValue(key: string, json: unknown): z.ZodSafeParseResult<StoreRecor
       logSequence,
     });
   }
-  switch (OTHER_KEY.exec(key)?.[1]) {
+  const kind: string = OTHER_KEY.exec(key)?.[1] ?? '';
+  switch (kind) {
     case 'nodes':
       return nodeRecordSchema.safeParse({ kind: 'node', ...json });
     case 'refused':

@@ -36,8 +36,8 @@ export function answerService(
 /** Everything that a caller can ask for, sorted by name. */
 export function view(registry: Registry, caller: Caller): Answer[] {
   const answers: Answer[] = [];
-  for (const namespace of [...registry.namespaces.keys()].sort()) {
-    for (const service of [...(registry.namespaces.get(namespace)?.keys() ?? [])].sort()) {
+  for (const namespace of [...registry.namespaces.keys()].toSorted()) {
+    for (const service of [...(registry.namespaces.get(namespace)?.keys() ?? [])].toSorted()) {
       const answer = answerService(registry, caller, namespace, service);
       if (answer) answers.push(answer);
     }
@@ -56,7 +56,7 @@ function answerableInstances(registry: Registry, namespace: string, service: str
   return [...registry.instances(namespace, service).values()]
     .map((record: InstanceRecord) => record.instance)
     .filter(isAnswerable)
-    .sort((a, b) => (a.id < b.id ? -1 : 1));
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
 }
 
 function addressesOf(instance: Instance): string[] {
