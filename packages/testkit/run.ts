@@ -1,0 +1,157 @@
+/**
+ * A run: one folder that names its owner and holds all that the owner has outside of its own memory (processes,
+ * mounts, network namespaces, cgroups), so that whatever a crashed test left is found and removed by the next one.
+ * Called by engine-host, servers and lab. Removes only what carries a run's name, and of other runs only those whose
+ * owner is dead.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { processState, readProcess, sendSignal } from './processes.ts';
+import { waitUntil } from './wait.ts';
+
+const execute = promisify(execFile);
+
+/** Not os.tmpdir(): a socket's path may have 107 bytes, and the engine puts long names below this folder. */
+const ROOT = '/tmp';
+const NAME = /^edt-(\d+)-([0-9a-z]+)-\d+$/;
+const NETNS_ROOT = '/run/netns';
+const CGROUP_ROOT = '/sys/fs/cgroup';
+const ENGINE_COMMANDS = new Set(['dockerd', 'containerd', 'docker-proxy']);
+
+export interface Run {
+  /** `edt-<pid>-<start of that process>-<number>`: prefix of every name that the run gives outside of its folder. */
+  readonly id: string;
+  readonly dir: string;
+}
+
+let runs = 0;
+
+/** A new run of this process with an empty folder. */
+export function createRun(): Run {
+  const start = BigInt(readProcess(process.pid)?.startTicks ?? '0').toString(36);
+  const id = `edt-${process.pid}-${start}-${++runs}`;
+  const dir = path.join(ROOT, id);
+  mkdirSync(dir);
+  return { id, dir };
+}
+
+/** Ends and removes all that carries the run's name. Safe to repeat. */
+export async function removeRun(run: Run): Promise<void> {
+  await endProcessesOf(run);
+  for (const name of namespacesOf(run)) await execute('ip', ['netns', 'delete', name]);
+  for (const mount of mountsBelow(run.dir)) await execute('umount', ['--lazy', mount]);
+  await removeCgroups(run);
+  await removeShimSockets(run);
+  await rm(run.dir, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** Removes the runs whose owners are dead; returns their ids. */
+export async function sweepDeadRuns(): Promise<string[]> {
+  const swept: string[] = [];
+  for (const name of new Set([...list(ROOT), ...list(NETNS_ROOT).map(runOfNamespace)])) {
+    const match = NAME.exec(name);
+    if (match === null || ownerLives(Number(match[1]), match[2] ?? '')) continue;
+    await removeRun({ id: name, dir: path.join(ROOT, name) });
+    swept.push(name);
+  }
+  return swept;
+}
+
+/** The runs that this process owns now. */
+export function ownRuns(): string[] {
+  return list(ROOT).filter((name) => Number(NAME.exec(name)?.[1]) === process.pid);
+}
+
+function ownerLives(pid: number, start: string): boolean {
+  const ticks = readProcess(pid)?.startTicks;
+  return ticks !== undefined && BigInt(ticks).toString(36) === start && processState(pid) !== 'gone';
+}
+
+/** A run's network namespaces are called `<run>.<name>`. */
+export function namespaceName(run: Run, name: string): string {
+  return `${run.id}.${name}`;
+}
+
+function runOfNamespace(namespace: string): string {
+  return namespace.split('.')[0] ?? '';
+}
+
+function namespacesOf(run: Run): string[] {
+  return list(NETNS_ROOT).filter((name) => runOfNamespace(name) === run.id);
+}
+
+async function endProcessesOf(run: Run): Promise<void> {
+  const tracked = list(path.join(run.dir, 'pids')).flatMap((file) => {
+    const [pid = '', startTicks] = file.split('-');
+    return readProcess(Number(pid))?.startTicks === startTicks ? [Number(pid)] : [];
+  });
+  const engine = enginePidsOf(run);
+  // The containers' first processes are children of their shims, and do not carry the run's name.
+  const contained = allPids().filter((pid) => engine.includes(readProcess(pid)?.parent ?? 0));
+  const doomed = [...new Set([...tracked, ...engine, ...contained])].filter((pid) => pid !== process.pid);
+  for (const pid of doomed) sendSignal(pid, 'SIGKILL');
+  await waitUntil(() => doomed.every((pid) => processState(pid) === 'gone'), {
+    what: `the processes of ${run.id} to end`,
+  });
+}
+
+/** The run's engines, their containerd and their shims: each has a path of the run's folder in its command line. */
+function enginePidsOf(run: Run): number[] {
+  return allPids().filter((pid) => {
+    const command = readProcess(pid)?.command ?? '';
+    if (!ENGINE_COMMANDS.has(command) && !command.startsWith('containerd-shim')) return false;
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${run.dir}/`);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function allPids(): number[] {
+  return list('/proc').map(Number).filter(Number.isInteger);
+}
+
+function mountsBelow(folder: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((mount) => mount.startsWith(`${folder}/`))
+    .toReversed();
+}
+
+async function removeCgroups(run: Run): Promise<void> {
+  const hierarchies = [CGROUP_ROOT, ...list(CGROUP_ROOT).map((name) => path.join(CGROUP_ROOT, name))];
+  for (const hierarchy of hierarchies) {
+    const top = path.join(hierarchy, run.id);
+    if (!existsSync(top)) continue;
+    // A cgroup is removed by rmdir alone, deepest first, and is busy for a moment after its last process has ended.
+    await waitUntil(
+      async () => {
+        await execute('find', [top, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
+        return !existsSync(top);
+      },
+      { what: `the cgroup ${top} to be free` },
+    );
+  }
+}
+
+/** A killed shim leaves its socket outside of the run's folder; its bundle says where. */
+async function removeShimSockets(run: Run): Promise<void> {
+  if (!existsSync(run.dir)) return;
+  const found = await execute('find', [run.dir, '-path', '*/io.containerd.runtime.v2.task/*/address']);
+  for (const file of found.stdout.split('\n').filter(Boolean)) {
+    await rm(readFileSync(file, 'utf8').trim().replace('unix://', ''), { force: true });
+  }
+}
+
+function list(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
