@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { identify } from './container.ts';
+import { callerOf, identify } from './container.ts';
 
 const compose = { 'com.docker.compose.project': 'web-front-end', 'com.docker.compose.service': 'api' };
 
@@ -93,5 +93,29 @@ describe('identify', () => {
     expect(value?.warnings.length).toBeLessThan(8);
     for (const text of [...(value?.warnings ?? []), value?.application ?? ''])
       expect(text).toMatch(/^[\x20-\x7e]{1,200}$/);
+  });
+});
+
+describe('callerOf', () => {
+  it('is of the namespace that the strongest label gives, with or without a service of its own', () => {
+    expect(callerOf(compose)).toEqual({ namespace: 'web-front-end' });
+    expect(callerOf({ 'com.docker.compose.project': 'web-front-end' })).toEqual({
+      namespace: 'web-front-end',
+    });
+    expect(callerOf({ ...compose, 'com.docker.stack.namespace': 'Shop' })).toEqual({ namespace: 'shop' });
+    expect(
+      callerOf({ ...compose, 'com.docker.stack.namespace': 'shop', 'elastic-dns.namespace': 'mine' }),
+    ).toEqual({ namespace: 'mine' });
+  });
+
+  it('has no namespace, and so no bare names, when none is given or the given one cannot be a name', () => {
+    expect(callerOf({})).toEqual({ namespace: null });
+    expect(callerOf({ ...compose, 'elastic-dns.namespace': 'a\nb' })).toEqual({ namespace: null });
+    expect(callerOf({ ...compose, 'elastic-dns.namespace': '' })).toEqual({ namespace: null });
+  });
+
+  it('is nobody when the container says ignore', () => {
+    expect(callerOf({ ...compose, 'elastic-dns.ignore': 'TRUE' })).toBeNull();
+    expect(callerOf({ ...compose, 'elastic-dns.ignore': 'false' })).toEqual({ namespace: 'web-front-end' });
   });
 });

@@ -5,6 +5,7 @@
 import { accept, quote, refuse, type Result } from './result.ts';
 import { parseLabel, parseVersion } from './name.ts';
 import type { Policy, Port } from './instance.ts';
+import type { Caller } from './view.ts';
 
 export interface ContainerNetwork {
   /** The engine's name of the network. */
@@ -91,12 +92,12 @@ export function identify(labels: Record<string, string>): Result<Identity> | nul
   };
 
   if (choose('ignore', ['true', 'false']) === 'true') return null;
-  const stack = labels[SWARM_STACK];
-  const serviceText = own('service') ?? swarmService(labels[SWARM_SERVICE], stack) ?? labels[COMPOSE_SERVICE];
+  const serviceText =
+    own('service') ?? swarmService(labels[SWARM_SERVICE], labels[SWARM_STACK]) ?? labels[COMPOSE_SERVICE];
   if (serviceText === undefined) return null;
   const service = parseLabel(serviceText);
   if (!service.ok) return refuse(`service ${service.reason}`);
-  const namespaceText = own('namespace') ?? stack ?? labels[COMPOSE_PROJECT];
+  const namespaceText = namespaceLabel(labels);
   if (namespaceText === undefined)
     return refuse(`it has a service but no namespace; give it the label ${PREFIX}namespace`);
   const namespace = parseLabel(namespaceText);
@@ -126,6 +127,20 @@ export function identify(labels: Record<string, string>): Result<Identity> | nul
     policy: Object.fromEntries(Object.entries(policy).filter(([, value]) => value !== undefined)),
     warnings: warnings.slice(0, MAX_WARNINGS).map((warning) => warning.slice(0, 200)),
   });
+}
+
+/**
+ * Who asks, when a container does. Every container is a caller, also one that asks for no name itself; without a usable
+ * namespace it has no bare names. Null: `elastic-dns.ignore`, it is left alone.
+ */
+export function callerOf(labels: Record<string, string>): Caller | null {
+  if (labels[`${PREFIX}ignore`]?.toLowerCase() === 'true') return null;
+  const namespace = parseLabel(namespaceLabel(labels) ?? '');
+  return { namespace: namespace.ok ? namespace.value : null };
+}
+
+function namespaceLabel(labels: Record<string, string>): string | undefined {
+  return labels[`${PREFIX}namespace`] ?? labels[SWARM_STACK] ?? labels[COMPOSE_PROJECT];
 }
 
 /** `docker stack deploy` names a service `<stack>_<service>`; people ask for `<service>`. */
