@@ -53,7 +53,10 @@ export interface Leadership {
   /** The leader key and its create revision: the fencing token. */
   key: string;
   token: bigint;
-  /** Aborts, with a `LeaseLostError` as its reason, when the lease can no longer be trusted (by our own clock). */
+  /**
+   * Aborts, with a `LeaseLostError` as its reason, when the lease can no longer be trusted (by our own clock), and
+   * when it was resigned.
+   */
   lost: AbortSignal;
   /** Gives the leadership up at once, so that a spare takes over without waiting. Never throws. */
   resign(): Promise<void>;
@@ -68,6 +71,7 @@ export interface CampaignOptions {
   signal: AbortSignal;
 }
 
+/** Any method may also end with `ConfigError`: the store refuses our credentials, or what they may touch. */
 export interface Store {
   /** Most puts and deletes together that one commit takes. */
   readonly maxOperations: number;
@@ -81,20 +85,26 @@ export interface Store {
   /**
    * Every change of the range after revision `after`, in order, none lost and none twice, until `signal` ends it
    * quietly. Also brings the revision forward from time to time when nothing of the range changes.
-   * `CompactedError` when `after` is no longer kept; `UnavailableError` when the store is out of reach for
-   * longer than the adapter's own reconnects bridge (watch again from the last batch's revision).
+   * `CompactedError` when `after` is no longer kept, or is ahead of the store (it was put back to an older state);
+   * `UnavailableError` when the store is out of reach for longer than the adapter's own reconnects bridge (watch
+   * again from the last batch's revision).
    */
   watch(range: KeyRange, after: bigint, signal: AbortSignal): AsyncIterable<WatchBatch>;
   /**
    * All or nothing, in one transaction: holds only if the leadership's key is still the one that was won
-   * (else `FencedError`) and the expected key is as expected (else `ConflictError`). Resolves to the new revision.
+   * (else `FencedError`) and the expected key is as expected (else `ConflictError`). Resolves to the new revision,
+   * or to the present one when it changes nothing (only deletes of absent keys).
    * `UnavailableError`: the outcome is unknown; read the expected key before trying again. Never retries.
+   * `InvalidInputError` when it is over the limits or mentions a key twice: it can never be taken.
    */
   commit(commit: Commit): Promise<bigint>;
   /** Waits, campaigning, until this candidate leads. Rejects with the signal's reason when it aborts; retries on its own while out of reach. */
   campaign(options: CampaignOptions): Promise<Leadership>;
   /** One key, read at the store's newest state (linearizable); null when absent. `UnavailableError`. */
   get(key: string): Promise<KeyValue | null>;
-  /** Ends every iteration and campaign and lets go of all resources. Safe to call twice. */
+  /**
+   * Lets go of all resources: watches end quietly, everything else under way or begun later ends with
+   * `UnavailableError`, leaderships still held are resigned. Safe to call twice.
+   */
   close(): Promise<void>;
 }
