@@ -15,6 +15,9 @@ export interface DataDir {
   release(): void;
 }
 
+/** Keeps every lock that was taken from the garbage collector, which would let go of it. */
+const held = new Set<DatabaseSync>();
+
 /** SQLite's code for "another connection holds the lock". */
 const SQLITE_BUSY = 5;
 
@@ -46,10 +49,11 @@ export function openDataDir(path: string): DataDir {
       { cause },
     );
   }
+  held.add(lock);
   return {
     path: folder,
     release: () => {
-      if (lock.isOpen) lock.close();
+      if (held.delete(lock)) lock.close();
     },
   };
 }
