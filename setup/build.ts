@@ -16,9 +16,12 @@ const banner = [
   `const __dirname = import.meta.dirname;`,
 ].join('\n');
 
+/** The part of protobufjs that is used here. */
+type ProtocolRoot = { loadSync(file: string, options: { keepCase: boolean }): { toJSON(): object } };
+
 /**
  * etcd3 reads its protocol from a .proto file beside it when it is loaded; a bundle has no file beside it. So the
- * parsed protocol goes into the bundle as JSON, loaded with the very options that etcd3 gives.
+ * parsed protocol goes into the bundle as JSON, loaded with the options of etcd3's own call.
  */
 const inlineEtcdProtocol: Plugin = {
   name: 'inline-etcd-protocol',
@@ -26,8 +29,11 @@ const inlineEtcdProtocol: Plugin = {
     bundler.onLoad({ filter: /\/etcd3\/lib\/connection-pool\.js$/ }, async ({ path }) => {
       const fromEtcd = createRequire(path);
       const fromLoader = createRequire(fromEtcd.resolve('@grpc/proto-loader'));
-      const protobuf = fromLoader('protobufjs') as { loadSync(file: string): { toJSON(): object } };
-      const protocol = protobuf.loadSync(fromEtcd.resolve('../proto/rpc.proto')).toJSON();
+      const { Root } = fromLoader('protobufjs') as { Root: new () => ProtocolRoot };
+      // keepCase as in etcd3's own call: without it every field of two words is silently undefined
+      const protocol = new Root()
+        .loadSync(fromEtcd.resolve('../proto/rpc.proto'), { keepCase: true })
+        .toJSON();
 
       const source = await readFile(path, 'utf8');
       const call = '(0, proto_loader_1.loadSync)(`${__dirname}/../proto/rpc.proto`,';
