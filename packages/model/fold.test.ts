@@ -215,7 +215,9 @@ describe('key codec', () => {
         for (const record of registry.records.values()) {
           const { key, value } = encodeRecord(record);
           expect(isRegistryKey(key)).toBe(true);
-          expect(decodeRecord(key, value)).toEqual({ ok: true, value: record });
+          const decoded = decodeRecord(key, value);
+          expect(decoded).toEqual({ ok: true, value: record });
+          if (decoded.ok) expect(encodeRecord(decoded.value).value).toBe(value);
         }
       }),
     );

@@ -92,20 +92,17 @@ function setAside(registry: Registry, record: SetAsideRecord, change: Change): v
 function advanceNode(before: NodeRecord | null, event: Event): NodeRecord {
   const { epoch, sequence, node } = event.id;
   const isNewest = !before || compareOrder(event.id, before.latest) > 0;
-  const facts =
-    event.type === 'node.snapshot'
-      ? { zone: event.data.zone, ipv4: event.data.ipv4, ipv6: event.data.ipv6, snapshot: { epoch, sequence } }
-      : {
-          zone: before?.zone ?? null,
-          ipv4: before?.ipv4 ?? null,
-          ipv6: before?.ipv6 ?? null,
-          snapshot: before?.snapshot ?? null,
-        };
+  const facts = event.type === 'node.snapshot' ? event.data : before;
+  const snapshot = event.type === 'node.snapshot' ? { epoch, sequence } : before?.snapshot;
+  // Fields in the schema's order, so that equal records have equal texts.
   return {
     kind: 'node',
     node,
-    ...facts,
+    zone: facts?.zone ?? null,
+    ipv4: facts?.ipv4 ?? null,
+    ipv6: facts?.ipv6 ?? null,
     latest: isNewest ? { epoch, sequence } : before.latest,
+    snapshot: snapshot ?? null,
     observedAtMs: isNewest ? event.observedAtMs : before.observedAtMs,
   };
 }
