@@ -190,7 +190,7 @@ describe('registrar', () => {
 
   it('settles a commit that lands only after it was looked for', async () => {
     let late: Commit | undefined;
-    start({
+    const metrics = start({
       store: interposed(async (request, number) => {
         if (number === 1) {
           late = request;
@@ -206,6 +206,7 @@ describe('registrar', () => {
     await publish(started('n1', 1));
     await expectStoreIsFold();
     expect(late).toBeUndefined();
+    expect(await sumOf(metrics, 'elastic_dns_loop_restarts_total')).toBe(0);
     await publish(started('n1', 2));
     await expectStoreIsFold();
   });
