@@ -10,7 +10,7 @@ import type { LogEntry } from '@elastic-dns/model';
 
 /** What goes into the log. */
 export interface Publication {
-  /** The publisher's identity: the second-last token of the subject, held by the broker's permissions. */
+  /** The publisher's identity: the third token of the subject, held by the broker's permissions (S11). */
   node: string;
   /** Event type such as `instance.started`; ends the subject. */
   type: string;
@@ -20,20 +20,29 @@ export interface Publication {
   data: string;
 }
 
+/** Where the log put a publication; `duplicate`: it was there already, with that sequence. */
+export interface Receipt {
+  sequence: number;
+  duplicate: boolean;
+}
+
 export interface LogInfo {
   incarnation: string;
   /** First sequence still kept; `last + 1` when the log is empty. */
   first: number;
   /** Last sequence given out; 0 when nothing was ever published. */
   last: number;
-  /** Largest publication in bytes that the log takes. */
+  /** Most bytes of `data` that the log takes in one publication. */
   maxBytes: number;
 }
 
 export interface ReadOptions {
   /** First sequence wanted. When it is no longer kept, reading starts at the first that is. */
   from: number;
-  /** The incarnation that `from` belongs to; the log's being another one is a `ConflictError`. */
+  /**
+   * The incarnation that `from` belongs to; the log's being another one is a `ConflictError`. So is a `from` beyond
+   * `last + 1`: what was read before it is no longer there (an older backup, a lost tail).
+   */
   incarnation?: string;
   /** Only events of this publisher. Default: all. */
   node?: string;
@@ -50,17 +59,24 @@ export interface Log {
    * Appends one event; resolves when the log has it, with its sequence. Publishing the same id again within
    * the log's memory (two minutes at least) appends nothing and answers `duplicate: true`.
    * Never retries: after `UnavailableError` the outcome is unknown and the same id may be published again.
-   * `InvalidInputError` when the log will never take it (too large). Safe to call many at a time.
+   * `InvalidInputError` when the log will never take it (too large, not a subject); `ConfigError` when the broker
+   * does not let this client publish as that node. Safe to call many at a time: the order of the calls is the
+   * order in the log.
    */
-  publish(publication: Publication): Promise<{ sequence: number; duplicate: boolean }>;
+  publish(publication: Publication): Promise<Receipt>;
   /**
    * Entries in order, in non-empty batches as soon as any is there, never more than one batch ahead of the
-   * reader. Throws `UnavailableError` when the log cannot be reached (read again from the last sequence + 1) and
-   * `ConflictError` when the log was replaced by another incarnation, also while it is being read.
+   * reader. Bridges a short loss of the connection, losing and repeating nothing. Throws `UnavailableError` when
+   * the log stays out of reach (read again from the last sequence + 1), `ConflictError` when the log was replaced by
+   * another incarnation or went back behind what was read, also while it is being read, and `ConfigError` when the
+   * broker does not let this client read.
    */
   read(options: ReadOptions): AsyncIterable<LogEntry[]>;
   /** `UnavailableError` when out of reach. */
   info(): Promise<LogInfo>;
-  /** Ends every iteration and lets go of all resources. Safe to call twice. */
+  /** Ends every iteration quietly and lets go of all resources. Safe to call twice. */
   close(): Promise<void>;
 }
+
+/** Entries per batch unless the reader says otherwise: 1000 was as fast as larger ones. */
+export const DEFAULT_LIMIT = 1000;
