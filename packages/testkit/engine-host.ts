@@ -49,6 +49,8 @@ export interface Engine {
   start(): Promise<void>;
   /** SIGTERM: dockerd stops its containers (unless `--live-restore`) and ends. */
   stop(): Promise<void>;
+  /** `stop`, then `start`: containers with a restart policy come back. */
+  restart(): Promise<void>;
   /** SIGKILL to dockerd alone: its containers go on. */
   kill(): Promise<void>;
   /** Removes all containers, then stops. Mounts and folders go with the run. */
@@ -70,8 +72,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   let pid = 0;
 
   const start = async (): Promise<void> => {
-    // A killed dockerd leaves these behind, and a process that has taken the old pid would keep it from starting.
-    for (const file of ['pid', 'd.sock']) rmSync(path.join(dir, file), { force: true });
+    for (const file of ['pid', 'exec/containerd/containerd.pid']) removeStale(path.join(dir, file));
+    rmSync(socket, { force: true });
     const log = openSync(logFile, 'a');
     const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', log, log], detached: true });
     closeSync(log);
@@ -110,6 +112,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     running: () => processState(pid) === 'running',
     start,
     stop,
+    async restart() {
+      await stop();
+      await start();
+    },
     kill: () => endProcess(pid, 'SIGKILL'),
     async remove() {
       if (processState(pid) === 'running') await docker.remove(...(await docker.list()));
@@ -119,33 +125,38 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   };
 }
 
+/**
+ * A killed engine leaves its pid files behind. dockerd takes a pid for alive while the dead process waits to be
+ * reaped, which takes a second where the first process of the machine is slow at it, and then waits for it in vain.
+ */
+function removeStale(pidFile: string): void {
+  if (existsSync(pidFile) && processState(Number(readFileSync(pidFile, 'utf8'))) === 'gone') rmSync(pidFile);
+}
+
 function engineArguments(options: EngineOptions, dir: string): string[] {
-  const flags = [
-    ...['--host', `unix://${path.join(dir, 'd.sock')}`],
-    ...['--data-root', path.join(dir, 'data'), '--exec-root', path.join(dir, 'exec')],
-    ...['--pidfile', path.join(dir, 'pid')],
+  const common = [
+    'dockerd',
+    `--host=unix://${path.join(dir, 'd.sock')}`,
+    `--data-root=${path.join(dir, 'data')}`,
+    `--exec-root=${path.join(dir, 'exec')}`,
+    `--pidfile=${path.join(dir, 'pid')}`,
     // The same on hosts with and without systemd, and a name by which a sweep finds what is left.
-    ...['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', `/${options.run.id}`],
-    ...(options.flags ?? []),
+    '--exec-opt=native.cgroupdriver=cgroupfs',
+    `--cgroup-parent=/${options.run.id}`,
   ];
-  const { network } = options;
+  const { network, flags = [] } = options;
   if (network === undefined) {
-    return [
-      'dockerd',
-      ...flags,
-      '--bridge=none',
-      '--iptables=false',
-      '--ip6tables=false',
-      '--ip-forward=false',
-    ];
+    const none = ['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false'];
+    return [...common, ...none, ...flags];
   }
-  // Not `ip netns exec`: that mounts /sys anew and so hides the cgroups.
-  return [
-    ...['nsenter', `--net=${network.netns}`, '--', 'dockerd', ...flags],
-    ...['--bip', network.bridgeAddress, '--default-address-pool', `base=${network.addressPool},size=24`],
+  const bridges = [
+    `--bip=${network.bridgeAddress}`,
+    `--default-address-pool=base=${network.addressPool},size=24`,
     // A container that calls a container of another node is seen there under its own address.
     '--ip-masq=false',
   ];
+  // Not `ip netns exec`: that mounts /sys anew and so hides the cgroups.
+  return ['nsenter', `--net=${network.netns}`, '--', ...common, ...bridges, ...flags];
 }
 
 /** Whether an engine answers at this socket. */

@@ -31,6 +31,17 @@ const TEXTS: Record<string, string> = {
   'etc/passwd': 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n',
   'etc/group': 'root:x:0:\nnogroup:x:65534:\n',
 };
+
+/**
+ * `serve [port]` is a web server that ends at once on SIGTERM; its page `/cgi-bin/who` tells who met whom. Ask it with
+ * `timeout 2 wget`: Debian's busybox crashes in `wget -T`.
+ */
+const SCRIPTS: Record<string, string> = {
+  'usr/bin/serve': '#!/bin/sh\ntrap \'exit 0\' TERM\nhttpd -f -p "0.0.0.0:${1:-3000}" -h /srv &\nwait\n',
+  'srv/cgi-bin/who':
+    '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\necho "$HOSTNAME met $REMOTE_ADDR"\n',
+};
+const CHANGES = ['CMD ["serve"]', 'ENV PATH=/usr/bin:/bin'];
 const FOLDERS = ['tmp', 'srv', 'var', 'run', 'proc', 'sys', 'dev', 'usr/bin', 'bin', 'etc'];
 
 type Entry =
@@ -47,7 +58,8 @@ const recipes = new Map<ImageName, Promise<Recipe>>();
 
 /**
  * Sees to it that the engine has the image, and returns its tag: `elastic-dns-test/<name>:<hash of its content>`.
- * Inside: the program, busybox (`/bin/sh`, `nc`, `httpd`, `wget`, ...), and glibc's resolver. `app` has `getent`.
+ * Inside: the program, busybox (`sh`, `nc`, `httpd`, `wget`, ...) and `serve`. `app` adds `getent`, which resolves
+ * as any program with glibc does; the default command is `serve`.
  */
 export async function ensureImage(docker: Docker, name: ImageName): Promise<string> {
   let reading = recipes.get(name);
@@ -57,10 +69,7 @@ export async function ensureImage(docker: Docker, name: ImageName): Promise<stri
   }
   const recipe = await reading;
   if (!(await docker.hasImage(recipe.tag))) {
-    await docker.importImage(recipe.tag, tarOf(recipe.entries), [
-      'CMD ["/bin/sh"]',
-      'ENV PATH=/usr/bin:/bin',
-    ]);
+    await docker.importImage(recipe.tag, tarOf(recipe.entries), CHANGES);
   }
   return recipe.tag;
 }
@@ -82,6 +91,7 @@ async function readRecipe(name: ImageName): Promise<Recipe> {
   const entries: Entry[] = [
     ...FOLDERS.map((folder): Entry => ({ kind: 'folder', name: folder })),
     ...Object.entries(TEXTS).map(([file, text]) => fileEntry(file, Buffer.from(text), 0o644)),
+    ...Object.entries(SCRIPTS).map(([file, text]) => fileEntry(file, Buffer.from(text), 0o755)),
     ...applets
       .filter(Boolean)
       .map((applet): Entry => ({ kind: 'link', name: `bin/${applet}`, target: 'busybox' })),

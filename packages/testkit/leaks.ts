@@ -2,9 +2,8 @@
  * The check that a test leaves nothing behind: no child process, no socket or server, no folder or network namespace.
  * Called at the top of a test file: `checkLeaks()`. What was there before a test (a server of `beforeAll`) may stay.
  */
-import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach } from 'vitest';
-import { readProcess } from './processes.ts';
+import { listProcesses, readProcess } from './processes.ts';
 import { ownRuns } from './run.ts';
 import { waitUntil } from './wait.ts';
 
@@ -23,11 +22,11 @@ const GRACE_MS = 5_000;
 /** What this process holds outside of its own memory, one line per thing. */
 export function listHoldings(): string[] {
   const handles = process.getActiveResourcesInfo().filter((kind) => HANDLES.has(kind));
-  const children = readdirSync('/proc/self/task')
-    .flatMap((thread) => readFileSync(`/proc/self/task/${thread}/children`, 'utf8').split(' '))
-    .filter(Boolean)
-    .map((pid) => `child process ${pid} (${readProcess(Number(pid))?.command ?? 'gone'})`);
-  return [...count(handles), ...children, ...ownRuns().map((run) => `folder of run ${run}`)];
+  const children = listProcesses()
+    .map(readProcess)
+    .filter((entry) => entry?.parent === process.pid)
+    .map((entry) => `child process ${entry?.command}`);
+  return count([...handles, ...children, ...ownRuns().map((run) => `folder of run ${run}`)]);
 }
 
 /** Compares with an earlier list; rejects after a moment's grace with what has come and not gone. */
@@ -56,7 +55,10 @@ export function checkLeaks(): void {
   });
 }
 
-/** Each handle of a kind gets a number, so that one more of a kind is one line more. */
+/**
+ * Things of a kind are numbered, so that one more is one line more, while a server that a test has restarted (another
+ * process, or another socket to it) is the same line.
+ */
 function count(kinds: readonly string[]): string[] {
   const seen = new Map<string, number>();
   return kinds.map((kind) => {

@@ -20,6 +20,11 @@ export interface ProcessEntry {
   startTicks: string;
 }
 
+/** The ids of all processes. */
+export function listProcesses(): number[] {
+  return readdirSync('/proc').map(Number).filter(Number.isInteger);
+}
+
 /** What /proc says of a process; undefined when there is none. */
 export function readProcess(pid: number): ProcessEntry | undefined {
   return readStat(`/proc/${pid}/stat`);

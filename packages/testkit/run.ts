@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { processState, readProcess, sendSignal } from './processes.ts';
+import { listProcesses, processState, readProcess, sendSignal } from './processes.ts';
 import { waitUntil } from './wait.ts';
 
 const execute = promisify(execFile);
@@ -41,8 +41,8 @@ export function createRun(): Run {
 /** Ends and removes all that carries the run's name. Safe to repeat. */
 export async function removeRun(run: Run): Promise<void> {
   await endProcessesOf(run);
-  for (const name of namespacesOf(run)) await execute('ip', ['netns', 'delete', name]);
-  for (const mount of mountsBelow(run.dir)) await execute('umount', ['--lazy', mount]);
+  await removeEach(namespacesOf, run, (name) => execute('ip', ['netns', 'delete', name]));
+  await removeEach(mountsOf, run, (mount) => execute('umount', ['--lazy', mount]));
   await removeCgroups(run);
   await removeShimSockets(run);
   await rm(run.dir, { recursive: true, force: true, maxRetries: 5 });
@@ -90,7 +90,7 @@ async function endProcessesOf(run: Run): Promise<void> {
   });
   const engine = enginePidsOf(run);
   // The containers' first processes are children of their shims, and do not carry the run's name.
-  const contained = allPids().filter((pid) => engine.includes(readProcess(pid)?.parent ?? 0));
+  const contained = listProcesses().filter((pid) => engine.includes(readProcess(pid)?.parent ?? 0));
   const doomed = [...new Set([...tracked, ...engine, ...contained])].filter((pid) => pid !== process.pid);
   for (const pid of doomed) sendSignal(pid, 'SIGKILL');
   await waitUntil(() => doomed.every((pid) => processState(pid) === 'gone'), {
@@ -100,7 +100,7 @@ async function endProcessesOf(run: Run): Promise<void> {
 
 /** The run's engines, their containerd and their shims: each has a path of the run's folder in its command line. */
 function enginePidsOf(run: Run): number[] {
-  return allPids().filter((pid) => {
+  return listProcesses().filter((pid) => {
     const command = readProcess(pid)?.command ?? '';
     if (!ENGINE_COMMANDS.has(command) && !command.startsWith('containerd-shim')) return false;
     try {
@@ -111,15 +111,26 @@ function enginePidsOf(run: Run): number[] {
   });
 }
 
-function allPids(): number[] {
-  return list('/proc').map(Number).filter(Number.isInteger);
+/** Another process may sweep the same run: what has failed counts only if the thing is still there. */
+async function removeEach(
+  listThings: (run: Run) => string[],
+  run: Run,
+  remove: (thing: string) => Promise<unknown>,
+): Promise<void> {
+  for (const thing of listThings(run)) {
+    try {
+      await remove(thing);
+    } catch (error) {
+      if (listThings(run).includes(thing)) throw error;
+    }
+  }
 }
 
-function mountsBelow(folder: string): string[] {
+function mountsOf(run: Run): string[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')
-    .filter((mount) => mount.startsWith(`${folder}/`))
+    .filter((mount) => mount.startsWith(`${run.dir}/`))
     .toReversed();
 }
 

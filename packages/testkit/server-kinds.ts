@@ -51,41 +51,30 @@ export function planEtcd(place: Place, options: EtcdOptions): ServerPlan {
   const client = `http://${place.host}:${place.port}`;
   const peer = `http://${place.host}:${place.peerPort}`;
   const argv = [
-    ...['etcd', '--name', 'one', '--data-dir', `${place.dir}/data`],
-    ...['--listen-client-urls', client, '--advertise-client-urls', client],
-    ...[
-      '--listen-peer-urls',
-      peer,
-      '--initial-advertise-peer-urls',
-      peer,
-      '--initial-cluster',
-      `one=${peer}`,
-    ],
+    'etcd',
+    '--name=one',
+    `--data-dir=${place.dir}/data`,
+    `--listen-client-urls=${client}`,
+    `--advertise-client-urls=${client}`,
+    `--listen-peer-urls=${peer}`,
+    `--initial-advertise-peer-urls=${peer}`,
+    `--initial-cluster=one=${peer}`,
   ];
-  if (options.quotaBytes !== undefined) argv.push('--quota-backend-bytes', String(options.quotaBytes));
+  if (options.quotaBytes !== undefined) argv.push(`--quota-backend-bytes=${options.quotaBytes}`);
   if (options.autoCompaction !== undefined) {
     const { mode, retention } = options.autoCompaction;
-    argv.push('--auto-compaction-mode', mode, '--auto-compaction-retention', retention);
+    argv.push(`--auto-compaction-mode=${mode}`, `--auto-compaction-retention=${retention}`);
   }
   return { kind: 'etcd', argv: [...argv, ...(options.args ?? [])], url: client, files: {} };
 }
 
 export function planNats(place: Place, options: NatsOptions): ServerPlan {
   const limit = options.maxPayloadBytes === undefined ? '' : `max_payload: ${options.maxPayloadBytes}\n`;
-  const config = `${place.dir}/nats.conf`;
-  const listen = ['--addr', place.host, '--port', String(place.port)];
+  const storage = ['-js', `-sd=${place.dir}/data`];
+  const listen = [`--addr=${place.host}`, `--port=${place.port}`, `--config=${place.dir}/nats.conf`];
   return {
     kind: 'nats',
-    argv: [
-      'nats-server',
-      '-js',
-      '-sd',
-      `${place.dir}/data`,
-      ...listen,
-      '-c',
-      config,
-      ...(options.args ?? []),
-    ],
+    argv: ['nats-server', ...storage, ...listen, ...(options.args ?? [])],
     url: `nats://${place.host}:${place.port}`,
     files: { 'nats.conf': `${limit}${options.config ?? ''}\n` },
   };

@@ -1,6 +1,7 @@
 import { cp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { startFaultProxy } from './fault-proxy.ts';
 import { checkLeaks } from './leaks.ts';
 import { processState } from './processes.ts';
 import {
@@ -73,6 +74,17 @@ describe.each([
   test('shows its log when it cannot start', async () => {
     await expect(start({ args: ['--no-such-flag'] })).rejects.toThrow('no-such-flag');
   });
+});
+
+test('a proxy swallows the reply to a put that etcd has committed', async () => {
+  await using server = await startEtcd();
+  await using proxy = await startFaultProxy(server);
+  const throughProxy = { ...server, url: `http://${proxy.host}:${proxy.port}` };
+  proxy.swallow('toClient');
+  await expect(etcd(throughProxy, 'put', { ...KEY, value: 'b25l' })).rejects.toThrow('timeout');
+  expect(proxy.swallowed.toClient).toBeGreaterThan(0);
+  expect(proxy.forwarded.toClient).toBe(0);
+  expect(await etcd(server, 'range', KEY)).toMatchObject({ kvs: [{ value: 'b25l' }] });
 });
 
 test('etcd refuses a put over its quota', async () => {
