@@ -66,7 +66,7 @@ export interface LoadedConfig {
 export interface SettingInForce {
   key: string;
   /** As it was written, masked where it is or holds a secret; null: not set. */
-  shown: unknown;
+  shown: string | number | boolean | readonly string[] | null;
   source: Source;
 }
 
@@ -96,7 +96,7 @@ export function loadConfig(sources: ConfigSources = {}): LoadedConfig {
     config: finish(rows, values),
     settings: rows.map((row) => {
       const { raw, source } = get(values, row.key);
-      return { key: row.key, shown: mask(row, raw), source };
+      return { key: row.key, shown: mask(row, raw) as SettingInForce['shown'], source };
     }),
     warnings,
   };

@@ -20,7 +20,7 @@ beforeEach(() => {
   source = new FakeProcess();
   clock = new VirtualClock();
   lines = [];
-  const destination = { write: (line: string) => lines.push(line) > 0 } as unknown as NodeJS.WritableStream;
+  const destination = { write: (line: string) => lines.push(line) };
   const logger = createLogger({ destination, format: 'json' });
   lifecycle = new Lifecycle({ logger, source, clock, deadlineMs: 1000 });
 });

@@ -1,19 +1,10 @@
-import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { childLogger, createLogger, type LoggerOptions } from './logger.ts';
 
 /** A logger and what it has written so far. */
 function capture(options: LoggerOptions & { isTTY?: boolean } = {}) {
   let written = '';
-  const destination = Object.assign(
-    new Writable({
-      write(chunk: Buffer, _encoding, done) {
-        written += chunk.toString();
-        done();
-      },
-    }),
-    { isTTY: options.isTTY ?? false },
-  );
+  const destination = { write: (text: string) => (written += text), isTTY: options.isTTY ?? false };
   return { logger: createLogger({ ...options, destination }), written: () => written };
 }
 

@@ -20,9 +20,15 @@ export interface LoggerOptions {
   /** Default auto: pretty on a terminal, JSON otherwise. */
   format?: LogFormat;
   /** Default: the process's stderr. */
-  destination?: NodeJS.WritableStream & { isTTY?: boolean };
+  destination?: LogDestination;
   /** Colours on a terminal. Default: unless NO_COLOR is set. */
   color?: boolean;
+}
+
+/** What a line is written to; standard streams are such, and so is what a test collects lines with. */
+export interface LogDestination {
+  write(text: string): unknown;
+  isTTY?: boolean;
 }
 
 /** Fields whose values are never shown, at the top of an entry or one or two levels down. */
@@ -47,7 +53,7 @@ export function childLogger(logger: Logger, role: string): Logger {
 // oxlint-disable-next-line no-control-regex -- control characters are what it is about
 const STEERING = /(?!\x1b\[[0-9;]{1,8}m)(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
-function readable(destination: NodeJS.WritableStream, colorize: boolean): DestinationStream {
+function readable(destination: LogDestination, colorize: boolean): DestinationStream {
   const format = prettyFactory({ colorize, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' });
   return {
     write: (line) => {

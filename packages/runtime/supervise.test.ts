@@ -28,9 +28,7 @@ beforeEach(() => {
 });
 
 function run(loop: Loop, random = () => 0): Promise<SupervisionEnd> {
-  const destination = {
-    write: (line: string) => lines.push(JSON.parse(line) as (typeof lines)[number]) > 0,
-  } as unknown as NodeJS.WritableStream;
+  const destination = { write: (line: string) => lines.push(JSON.parse(line) as (typeof lines)[number]) };
   return supervise({
     name: 'follow',
     loop,
