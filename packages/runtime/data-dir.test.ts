@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +16,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ConfigError } from '@elastic-dns/model';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openDataDir, writeFileAtomic, type DataDir } from './data-dir.ts';
+import { isDataDir, openDataDir, writeFileAtomic, type DataDir } from './data-dir.ts';
 
 let folder: string;
 const opened: DataDir[] = [];
@@ -115,6 +116,32 @@ describe('openDataDir', () => {
     writeFileSync(path, '');
     expect(() => take(path)).toThrow(ConfigError);
     expect(() => take(path)).toThrow(path);
+  });
+});
+
+describe('isDataDir', () => {
+  test('is true of a folder that a process has opened, also after it has let go of it', () => {
+    expect(isDataDir(folder)).toBe(false);
+    take();
+    expect(isDataDir(folder)).toBe(true);
+    opened[0]?.release();
+    expect(isDataDir(folder)).toBe(true);
+  });
+
+  test('is false of a folder that is not there', () => {
+    expect(isDataDir(join(folder, 'none'))).toBe(false);
+  });
+
+  test('does not cost the holder its lock', async () => {
+    take();
+    isDataDir(folder);
+    expect((await takeElsewhere()).said).toContain(`process ${process.pid}`);
+  });
+
+  test('is a ConfigError where one may not look', () => {
+    const loop = join(folder, 'loop');
+    symlinkSync(loop, loop);
+    expect(() => isDataDir(loop)).toThrow(ConfigError);
   });
 });
 

@@ -2,7 +2,7 @@
  * The data folder: everything that a process keeps between two starts lies in it, and one process at a time may write
  * there. Opened by the composition roots before anything else; readers (`elastic-dns list` ...) need no lock.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -14,6 +14,9 @@ export interface DataDir {
   /** Lets the next process in. Safe to call twice. */
   release(): void;
 }
+
+/** Never opened but here: closing it again, anywhere in the process, would drop the lock that the process has on it. */
+const LOCK_FILE = 'lock.db';
 
 /** Keeps every lock that was taken from the garbage collector, which would let go of it. */
 const held = new Set<DatabaseSync>();
@@ -31,7 +34,7 @@ export function openDataDir(path: string): DataDir {
   let lock: DatabaseSync;
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    lock = new DatabaseSync(join(folder, 'lock.db'));
+    lock = new DatabaseSync(join(folder, LOCK_FILE));
   } catch (cause) {
     throw unusable(folder, cause);
   }
@@ -39,7 +42,7 @@ export function openDataDir(path: string): DataDir {
     // SQLite's lock is the kernel's lock on the file: it goes with its process however that ends, so there is no stale
     // lock to judge, no process number to trust, and no moment between look and take.
     lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
-    // For people only. (Never open lock.db itself: closing it again would drop this process's lock.)
+    // For people only.
     writeFileSync(holderPath, `${process.pid}\n`, { mode: 0o600 });
   } catch (cause) {
     lock.close();
@@ -56,6 +59,15 @@ export function openDataDir(path: string): DataDir {
       if (held.delete(lock)) lock.close();
     },
   };
+}
+
+/** Whether a process has ever opened it, for those who only look. `ConfigError` when this user may not look. */
+export function isDataDir(path: string): boolean {
+  try {
+    return statSync(join(path, LOCK_FILE), { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw unusable(path, cause);
+  }
 }
 
 function unusable(folder: string, cause: unknown): ConfigError {

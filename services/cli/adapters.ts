@@ -2,7 +2,6 @@
  * From the configuration to the adapters: the one place that knows which log, store and engine there are. Used by the
  * roles and by the commands that read.
  */
-import { existsSync } from 'node:fs';
 import { createDockerEngine } from '@elastic-dns/engine/docker';
 import type { Engine } from '@elastic-dns/engine';
 import type { Log } from '@elastic-dns/event-log';
@@ -12,7 +11,7 @@ import { UnavailableError } from '@elastic-dns/model';
 import type { Store } from '@elastic-dns/registry-store';
 import { EmbeddedStore } from '@elastic-dns/registry-store/embedded';
 import { EtcdStore } from '@elastic-dns/registry-store/etcd';
-import type { Config, Logger } from '@elastic-dns/runtime';
+import { isDataDir, type Config, type Logger } from '@elastic-dns/runtime';
 
 export interface LogUse {
   /** May make the stream; the roles that only publish or look may not. */
@@ -84,10 +83,10 @@ async function closing<Resource extends { close(): Promise<void> }, T>(
   }
 }
 
-/** Looking at a server where nothing has run must not leave a folder behind. */
+/** Looking where nothing has run must not leave anything behind. */
 function checkDataDir({ dataDir }: Config): void {
-  if (existsSync(dataDir)) return;
-  throw new UnavailableError(`${dataDir} does not exist: has \`elastic-dns up\` run with this dataDir?`);
+  if (isDataDir(dataDir)) return;
+  throw new UnavailableError(`nothing has run in ${dataDir} yet: is it the dataDir of \`elastic-dns up\`?`);
 }
 
 /** Without what is not set: the adapters' options are absent then, not null. */

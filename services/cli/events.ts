@@ -2,6 +2,7 @@
 import type { Log } from '@elastic-dns/event-log';
 import {
   decodeEvent,
+  formatEventId,
   idsOf,
   InvalidInputError,
   parseLabel,
@@ -111,6 +112,7 @@ async function printEvents(cli: Cli, log: Log, options: Options, signal: AbortSi
     }
   }
   for (const shown of newest) printEvent(cli, shown);
+  if (printed + newest.length === 0 && !follow && !cli.isJson) cli.say('no events');
   if (follow) for await (const shown of matching(true)) printEvent(cli, shown);
 }
 
@@ -151,12 +153,10 @@ function printEvent(cli: Cli, { entry, decoded }: Shown): void {
   const { sequence, incarnation, node, atMs } = entry;
   if (cli.isJson) {
     const place = { sequence, incarnation, node, atMs };
-    if (!decoded.ok)
-      cli.printJsonLine({ ...place, setAside: { code: decoded.code, reason: decoded.reason } });
-    else {
-      const { type, observedAtMs, cause, data, id } = decoded.event;
-      cli.printJsonLine({ ...place, type, epoch: id.epoch, count: id.sequence, observedAtMs, cause, data });
-    }
+    if (decoded.ok) {
+      const { id, type, observedAtMs, cause, data } = decoded.event;
+      cli.printJsonLine({ ...place, id: formatEventId(id), type, observedAtMs, cause, data });
+    } else cli.printJsonLine({ ...place, setAside: { code: decoded.code, reason: decoded.reason } });
     return;
   }
   const time = new Date(atMs).toISOString().replace('T', ' ').replace('Z', '');

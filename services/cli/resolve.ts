@@ -55,7 +55,10 @@ function findCaller(registry: Registry, as: string): Caller {
     );
   }
   if (namespaces.size > 1) {
-    const ids = found.map(({ id }) => id).join(', ');
+    const ids = found
+      .map(({ id }) => id)
+      .sort()
+      .join(', ');
     throw new InvalidInputError(`--as ${quote(as)} is several containers, give the id of one: ${ids}`);
   }
   return { namespace };
