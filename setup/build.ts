@@ -56,4 +56,7 @@ await build({
   external: ['cpu-features', '*.node'],
   plugins: [inlineEtcdProtocol],
   logLevel: 'warning',
+}).catch(() => {
+  // esbuild has said why
+  process.exitCode = 1;
 });
