@@ -85,7 +85,8 @@ export function findForbiddenImports(source: Source, own: Manifest, root: Manife
       complain(`${shortName(own)} may import ${allowed.join(', ') || 'no other package'}`);
     if (ADAPTERS.includes(target) && !inTests && !MAY_IMPORT_ADAPTERS.test(path))
       complain('only main.ts and the command line choose an adapter');
-    if (!inTests && ['contract', 'samples'].includes(basename(target))) complain('it is test code');
+    if (!inTests && ['contract', 'fixture', 'samples'].includes(basename(target)))
+      complain('it is test code');
   }
   return wrong;
 }

@@ -93,7 +93,7 @@ function findFiles(...patterns: string[]): string[] {
 export function isTestCode(path: string): boolean {
   return (
     /^(test|packages\/testkit)\//.test(path) ||
-    /(\.test|\/contract|\/samples)\.ts$/.test(path) ||
+    /(\.test|\/contract|\/fixture|\/samples)\.ts$/.test(path) ||
     path === 'vitest.config.ts'
   );
 }
