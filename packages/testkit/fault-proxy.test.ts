@@ -3,7 +3,6 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startFaultProxy, type FaultProxy } from './fault-proxy.ts';
 import { checkLeaks } from './leaks.ts';
-import { reservePort } from './ports.ts';
 import { waitUntil } from './wait.ts';
 
 checkLeaks();
@@ -177,15 +176,4 @@ test('closes while connections are open and stalled', async () => {
   await proxy.close();
   await waitUntil(() => client.ended(), { what: 'the client to end' });
   expect([received, proxy.open]).toEqual(['', 0]);
-});
-
-test('a reserved port is given to nobody else, until it is released', async () => {
-  const reserved = await reservePort();
-  const reservation = (): Promise<unknown> => {
-    const taker = createServer().listen({ path: `\0elastic-dns-test-port-${reserved.port}` });
-    return once(taker, 'listening').then(() => taker.close());
-  };
-  await expect(reservation()).rejects.toThrow('EADDRINUSE');
-  await reserved.release();
-  await reservation();
 });

@@ -101,7 +101,7 @@ export class FaultProxy {
     this.#gate ??= Promise.withResolvers();
   }
 
-  /** Drops the bytes of one direction until `pass`, while the other one still flows. */
+  /** Drops the bytes of one direction (not its end) until `pass`, while the other one still flows. */
   swallow(direction: Direction): void {
     this.#swallowing.add(direction);
   }

@@ -5,10 +5,11 @@
  * owner is dead.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { claim } from './claims.ts';
 import { listProcesses, processState, readProcess, sendSignal } from './processes.ts';
 import { waitUntil } from './wait.ts';
 
@@ -19,6 +20,8 @@ const ROOT = '/tmp';
 const NAME = /^edt-(\d+)-([0-9a-z]+)-\d+$/;
 const NETNS_ROOT = '/run/netns';
 const CGROUP_ROOT = '/sys/fs/cgroup';
+/** A crashed run takes a few seconds; several of them may be waiting. */
+const SWEEP_TIMEOUT_MS = 60_000;
 const ENGINE_COMMANDS = new Set(['dockerd', 'containerd', 'docker-proxy']);
 
 export interface Run {
@@ -41,23 +44,28 @@ export function createRun(): Run {
 /** Ends and removes all that carries the run's name. Safe to repeat. */
 export async function removeRun(run: Run): Promise<void> {
   await endProcessesOf(run);
-  await removeEach(namespacesOf, run, (name) => execute('ip', ['netns', 'delete', name]));
-  await removeEach(mountsOf, run, (mount) => execute('umount', ['--lazy', mount]));
+  for (const name of namespacesOf(run)) await execute('ip', ['netns', 'delete', name]);
+  for (const mount of mountsOf(run)) await execute('umount', ['--lazy', mount]);
   await removeCgroups(run);
   await removeShimSockets(run);
   await rm(run.dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
-/** Removes the runs whose owners are dead; returns their ids. */
-export async function sweepDeadRuns(): Promise<string[]> {
-  const swept: string[] = [];
-  for (const name of new Set([...list(ROOT), ...list(NETNS_ROOT).map(runOfNamespace)])) {
-    const match = NAME.exec(name);
-    if (match === null || ownerLives(Number(match[1]), match[2] ?? '')) continue;
-    await removeRun({ id: name, dir: path.join(ROOT, name) });
-    swept.push(name);
+/** Removes the runs whose owners are dead. Returns when they are gone, also when another process is at it. */
+export async function sweepDeadRuns(): Promise<void> {
+  const release = await waitUntil(() => claim('sweep'), {
+    what: "another process's sweep to end",
+    timeoutMs: SWEEP_TIMEOUT_MS,
+  });
+  try {
+    for (const name of new Set([...list(ROOT), ...list(NETNS_ROOT).map(runOfNamespace)])) {
+      const match = NAME.exec(name);
+      if (match === null || ownerLives(Number(match[1]), match[2] ?? '')) continue;
+      await removeRun({ id: name, dir: path.join(ROOT, name) });
+    }
+  } finally {
+    await release();
   }
-  return swept;
 }
 
 /** The runs that this process owns now. */
@@ -111,21 +119,6 @@ function enginePidsOf(run: Run): number[] {
   });
 }
 
-/** Another process may sweep the same run: what has failed counts only if the thing is still there. */
-async function removeEach(
-  listThings: (run: Run) => string[],
-  run: Run,
-  remove: (thing: string) => Promise<unknown>,
-): Promise<void> {
-  for (const thing of listThings(run)) {
-    try {
-      await remove(thing);
-    } catch (error) {
-      if (listThings(run).includes(thing)) throw error;
-    }
-  }
-}
-
 function mountsOf(run: Run): string[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
@@ -138,16 +131,23 @@ async function removeCgroups(run: Run): Promise<void> {
   const hierarchies = [CGROUP_ROOT, ...list(CGROUP_ROOT).map((name) => path.join(CGROUP_ROOT, name))];
   for (const hierarchy of hierarchies) {
     const top = path.join(hierarchy, run.id);
-    if (!existsSync(top)) continue;
-    // A cgroup is removed by rmdir alone, deepest first, and is busy for a moment after its last process has ended.
-    await waitUntil(
-      async () => {
-        await execute('find', [top, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
-        return !existsSync(top);
-      },
-      { what: `the cgroup ${top} to be free` },
-    );
+    // A cgroup is busy for a moment after its last process has ended.
+    await waitUntil(() => removeCgroup(top), { what: `the cgroup ${top} to be free` });
   }
+}
+
+/** A cgroup is removed by rmdir alone, deepest first. False while there is one that is busy. */
+function removeCgroup(folder: string): boolean {
+  const children = list(folder).map((name) => path.join(folder, name));
+  for (const child of children) {
+    if (statSync(child, { throwIfNoEntry: false })?.isDirectory()) removeCgroup(child);
+  }
+  try {
+    rmdirSync(folder);
+  } catch {
+    return !existsSync(folder);
+  }
+  return true;
 }
 
 /** A killed shim leaves its socket outside of the run's folder; its bundle says where. */

@@ -20,7 +20,10 @@ export interface WaitOptions {
  * Asks `probe` until it gives something truthy, and returns that. A probe that throws has not succeeded yet.
  * Rejects after the time-out with what the probe gave or threw last; a probe that hangs counts as that, too.
  */
-export async function waitUntil<T>(probe: () => T | Promise<T>, options: WaitOptions): Promise<T> {
+export async function waitUntil<T>(
+  probe: () => T | Promise<T>,
+  options: WaitOptions,
+): Promise<NonNullable<T>> {
   const { what, timeoutMs = 10_000, intervalMs = 20 } = options;
   const startedAt = Date.now();
   const deadline = startedAt + timeoutMs;
