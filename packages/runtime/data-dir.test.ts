@@ -15,8 +15,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ConfigError } from '@elastic-dns/model';
+import { checkLeaks } from '@elastic-dns/testkit/leaks';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { isDataDir, openDataDir, writeFileAtomic, type DataDir } from './data-dir.ts';
+
+checkLeaks();
 
 let folder: string;
 const opened: DataDir[] = [];

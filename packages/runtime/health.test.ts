@@ -1,9 +1,12 @@
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { ConfigError } from '@elastic-dns/model';
+import { checkLeaks } from '@elastic-dns/testkit/leaks';
 import { afterEach, expect, test } from 'vitest';
 import { Health, startHealthServer, type HealthServer } from './health.ts';
 import { counter, createMetrics } from './metrics.ts';
+
+checkLeaks();
 
 const servers: HealthServer[] = [];
 afterEach(async () => {
