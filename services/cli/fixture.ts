@@ -1,5 +1,7 @@
 /** For the tests of commands: a data folder with events in its log and the registry that they add up to in its store. */
+import type { Log } from '@elastic-dns/event-log';
 import { EmbeddedLog } from '@elastic-dns/event-log/embedded';
+import type { Store } from '@elastic-dns/registry-store';
 import { EmbeddedStore } from '@elastic-dns/registry-store/embedded';
 import {
   encodeEvent,
@@ -79,24 +81,33 @@ export async function fillDataDir(
   happenings: readonly Happening[] = HAPPENINGS,
 ): Promise<void> {
   openDataDir(folder).release();
-  await publish(folder, happenings);
   const log = new EmbeddedLog({ folder });
   const store = new EmbeddedStore({ folder });
   try {
-    const registry = new Registry();
-    for await (const batch of log.read({ from: 1, follow: false })) {
-      for (const entry of batch) {
-        const { change } = fold(registry, entry);
-        registry.apply(change);
-        await store.commit({
-          puts: [...change.puts.values()].map(encodeRecord),
-          deletes: [...change.deletes],
-        });
-      }
-    }
+    await fill(log, store, happenings);
   } finally {
     await store.close();
     await log.close();
+  }
+}
+
+/** Publishes to an empty log, and commits what that adds up to to an empty store. */
+export async function fill(
+  log: Log,
+  store: Store,
+  happenings: readonly Happening[] = HAPPENINGS,
+): Promise<void> {
+  await publishTo(log, happenings);
+  const registry = new Registry();
+  for await (const batch of log.read({ from: 1, follow: false })) {
+    for (const entry of batch) {
+      const { change } = fold(registry, entry);
+      registry.apply(change);
+      await store.commit({
+        puts: [...change.puts.values()].map(encodeRecord),
+        deletes: [...change.deletes],
+      });
+    }
   }
 }
 
@@ -108,17 +119,21 @@ export async function publish(
 ): Promise<void> {
   const log = new EmbeddedLog({ folder });
   try {
-    for (const [index, [node, body]] of happenings.entries()) {
-      const sequence = published + index + 1;
-      const id = formatEventId({ node, epoch: 1, sequence });
-      const [type, data] =
-        typeof body === 'string'
-          ? ['instance.ready', body]
-          : [body.type, encodeEvent(sampleEvent(node, sequence, body))];
-      await log.publish({ node, type, id, data });
-    }
+    await publishTo(log, happenings, published);
   } finally {
     await log.close();
+  }
+}
+
+async function publishTo(log: Log, happenings: readonly Happening[], published = 0): Promise<void> {
+  for (const [index, [node, body]] of happenings.entries()) {
+    const sequence = published + index + 1;
+    const id = formatEventId({ node, epoch: 1, sequence });
+    const [type, data] =
+      typeof body === 'string'
+        ? ['instance.ready', body]
+        : [body.type, encodeEvent(sampleEvent(node, sequence, body))];
+    await log.publish({ node, type, id, data });
   }
 }
 
