@@ -5,25 +5,21 @@
  * nothing, whatever happens to its connection: it resumes from what was handed over, never from what the server
  * says it has sent.
  */
-import {
-  CompactedError,
-  ConflictError,
-  type ElasticDnsError,
-  FencedError,
-  UnavailableError,
-} from '@elastic-dns/model';
+import { CompactedError, ConflictError, FencedError, UnavailableError } from '@elastic-dns/model';
 import { Backoff, systemClock } from '@elastic-dns/runtime';
 import { checkCommit } from './commit.ts';
-import {
-  EtcdConnection,
-  translateError,
-  type EtcdOptions,
-  type ICompare,
-  type IKeyValue,
-  type IRequestOp,
-  type IWatchResponse,
-} from './etcd-connection.ts';
+import { EtcdConnection, type EtcdOptions, type ICompare, type IKeyValue } from './etcd-connection.ts';
 import { EtcdLease } from './etcd-lease.ts';
+import {
+  errorOfCancel,
+  isCreatedAt,
+  isWrittenAt,
+  toBatch,
+  toDelete,
+  toKeyValue,
+  toPut,
+  toRange,
+} from './etcd-messages.ts';
 import type {
   CampaignOptions,
   Commit,
@@ -111,26 +107,12 @@ export class EtcdStore implements Store {
     this.#checkOpen();
     const { leadership, expect } = commit;
     const compare: ICompare[] = [];
-    if (leadership) {
-      compare.push({
-        key: Buffer.from(leadership.key),
-        target: 'Create',
-        result: 'Equal',
-        create_revision: leadership.token.toString(),
-      });
-    }
-    if (expect) {
-      compare.push({
-        key: Buffer.from(expect.key),
-        target: 'Mod',
-        result: 'Equal',
-        mod_revision: expect.revision.toString(),
-      });
-    }
+    if (leadership) compare.push(isCreatedAt(leadership.key, leadership.token));
+    if (expect) compare.push(isWrittenAt(expect.key, expect.revision));
     const { succeeded, header, responses } = await this.#connection.call((client) =>
       client.kv.txn({
         compare,
-        success: [...commit.puts.map(toPut), ...commit.deletes.map(toDelete)],
+        success: [...commit.puts.map((put) => toPut(put)), ...commit.deletes.map(toDelete)],
         // Read in the same transaction, so that the answer tells which of the two compares failed.
         failure: leadership ? [toRange(leadership.key)] : [],
       }),
@@ -266,8 +248,8 @@ export class EtcdStore implements Store {
       try {
         const { succeeded, header, responses } = await this.#connection.call((client) =>
           client.kv.txn({
-            compare: [{ key: Buffer.from(key), target: 'Create', result: 'Equal', create_revision: 0 }],
-            success: [{ request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: lease.id } }],
+            compare: [isCreatedAt(key, 0n)],
+            success: [toPut({ key, value }, lease.id)],
             failure: [toRange(key)],
           }),
         );
@@ -286,38 +268,4 @@ export class EtcdStore implements Store {
 
 function closedError(): UnavailableError {
   return new UnavailableError('the store is closed');
-}
-
-function errorOfCancel(response: IWatchResponse, after: bigint): ElasticDnsError {
-  if (response.compact_revision !== '0') {
-    return new CompactedError(`revision ${after} is compacted, up to ${response.compact_revision}`);
-  }
-  return translateError(new Error(`watch cancelled: ${response.cancel_reason}`));
-}
-
-/** One response holds whole transactions only: the server is not asked to split (`fragment`). */
-function toBatch({ events, header }: IWatchResponse): WatchBatch {
-  const changes = events.map(({ type, kv }) => ({
-    key: kv.key.toString(),
-    value: type === 'Delete' ? null : kv.value.toString(),
-    revision: BigInt(kv.mod_revision),
-  }));
-  // Not the header's revision: while the watch catches up that is the store's, ahead of these changes.
-  return { revision: changes.at(-1)?.revision ?? BigInt(header.revision), changes };
-}
-
-function toKeyValue({ key, value, mod_revision }: IKeyValue): KeyValue {
-  return { key: key.toString(), value: value.toString(), revision: BigInt(mod_revision) };
-}
-
-function toPut({ key, value }: { key: string; value: string }): IRequestOp {
-  return { request_put: { key: Buffer.from(key), value: Buffer.from(value) } };
-}
-
-function toDelete(key: string): IRequestOp {
-  return { request_delete_range: { key: Buffer.from(key) } };
-}
-
-function toRange(key: string): IRequestOp {
-  return { request_range: { key: Buffer.from(key) } };
 }
