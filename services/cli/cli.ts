@@ -2,7 +2,7 @@
 import { ElasticDnsError } from '@elastic-dns/model';
 import { loadConfig, type Clock, type LoadedConfig, type SignalSource } from '@elastic-dns/runtime';
 import { EXIT, exitCodeOf, type ExitCode } from './exit-codes.ts';
-import { formatTable, printable, toJson, type Column, type Output } from './output.ts';
+import { formatTable, layoutFor, printable, toJson, type Column, type Output } from './output.ts';
 
 /** The world outside of the program; tests bring their own. */
 export interface Io {
@@ -61,7 +61,7 @@ export class Cli {
   }
 
   printTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): void {
-    this.print(formatTable(columns, rows, this.io.stdout));
+    this.print(formatTable(columns, rows, layoutFor(this.io.stdout, this.io.env)));
   }
 
   /** A line for people beside the output. */

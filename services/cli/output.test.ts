@@ -1,7 +1,6 @@
-import { stripVTControlCharacters } from 'node:util';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { formatAge, formatTable, printable, toJson, type Column, type Output } from './output.ts';
+import { formatAge, formatTable, layoutFor, printable, toJson, type Column, type Layout } from './output.ts';
 
 interface Row {
   name: string;
@@ -11,7 +10,6 @@ const COLUMNS: Column<Row>[] = [
   { title: 'NAME', text: ({ name }) => name },
   { title: 'TEXT', text: ({ text }) => text },
 ];
-const output = (given: Partial<Output> = {}): Output => ({ write: () => true, ...given });
 
 describe('foreign text', () => {
   test('comes out as printable ASCII and within its bound, whatever it was', () => {
@@ -48,32 +46,39 @@ describe('a table', () => {
     { name: 'a', text: 'x'.repeat(100) },
     { name: 'longer', text: 'y' },
   ];
+  const plain: Layout = { width: null, isStyled: false };
 
-  test('aligns its columns and ends no line with spaces', () => {
-    expect(formatTable(COLUMNS, rows, output())).toBe(
-      `NAME    TEXT\na       ${'x'.repeat(100)}\nlonger  y\n`,
-    );
-  });
-
-  test('is never cut where it does not go to a terminal', () => {
-    expect(formatTable(COLUMNS, rows, output({ columns: 40 }))).toContain('x'.repeat(100));
+  test('aligns its columns, cuts nothing and ends no line with spaces', () => {
+    expect(formatTable(COLUMNS, rows, plain)).toBe(`NAME    TEXT\na       ${'x'.repeat(100)}\nlonger  y\n`);
   });
 
   test('fits a terminal by shortening its widest column', () => {
-    const table = stripVTControlCharacters(formatTable(COLUMNS, rows, output({ isTTY: true, columns: 40 })));
-    const lines = table.trimEnd().split('\n');
+    const lines = formatTable(COLUMNS, rows, { width: 40, isStyled: false }).trimEnd().split('\n');
     expect(lines.map((line) => line.length)).toEqual([12, 40, 9]);
     expect(lines[1]).toMatch(/^a {7}x+\.\.\.$/);
   });
 
   test('stays readable on a terminal that is too narrow for it', () => {
-    const table = formatTable(COLUMNS, rows, output({ isTTY: true, columns: 5 }));
-    expect(stripVTControlCharacters(table)).toContain('xxx...');
+    expect(formatTable(COLUMNS, rows, { width: 5, isStyled: false })).toContain('xxx...');
   });
 
   test('shows foreign text without obeying it', () => {
-    const table = formatTable(COLUMNS, [{ name: '\u001b[2J', text: 'a\nb' }], output());
+    const table = formatTable(COLUMNS, [{ name: '\u001b[2J', text: 'a\nb' }], plain);
     expect(table).toBe('NAME       TEXT\n\\u001b[2J  a\\u000ab\n');
+  });
+
+  test('has its titles in bold where that is wanted', () => {
+    expect(formatTable(COLUMNS, [], { width: null, isStyled: true })).toBe('\u001b[1mNAME  TEXT\u001b[22m\n');
+  });
+
+  test.each([
+    [{ isTTY: true, columns: 80 }, {}, { width: 80, isStyled: true }],
+    [{ isTTY: true, columns: 80 }, { NO_COLOR: '1' }, { width: 80, isStyled: false }],
+    [{ isTTY: true, columns: 80 }, { NO_COLOR: '' }, { width: 80, isStyled: true }],
+    [{ isTTY: true }, {}, { width: null, isStyled: true }],
+    [{ columns: 80 }, {}, { width: null, isStyled: false }],
+  ])('is laid out for where it goes: %j %j', (output, env, layout) => {
+    expect(layoutFor({ write: () => true, ...output }, env)).toEqual(layout);
   });
 });
 

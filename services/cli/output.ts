@@ -39,24 +39,41 @@ const GAP = '  ';
 /** No column is made narrower than this to fit a terminal. */
 const MIN_WIDTH = 6;
 
-/** Rows under their titles. On a terminal it is cut to fit its width, elsewhere nothing is ever cut. */
+/** How a table is laid out. */
+export interface Layout {
+  /** Width to cut it to, in characters; null: nothing is ever cut. */
+  width: number | null;
+  /** Whether titles stand out in bold. */
+  isStyled: boolean;
+}
+
+/** For a terminal its width, and styles unless they are unwanted (https://no-color.org); plain text elsewhere. */
+export function layoutFor(output: Output, env: NodeJS.ProcessEnv): Layout {
+  const isTerminal = output.isTTY === true;
+  return {
+    width: isTerminal ? (output.columns ?? null) : null,
+    isStyled: isTerminal && (env['NO_COLOR'] ?? '') === '',
+  };
+}
+
+/** Rows under their titles. */
 export function formatTable<Row>(
   columns: readonly Column<Row>[],
   rows: readonly Row[],
-  output: Output,
+  { width, isStyled }: Layout,
 ): string {
   const cells = rows.map((row) => columns.map(({ text }) => printable(text(row))));
   const widths = columns.map(({ title }, index) =>
     Math.max(title.length, ...cells.map((line) => line[index]?.length ?? 0)),
   );
-  if (output.isTTY === true && output.columns !== undefined) fit(widths, output.columns);
+  if (width !== null) fit(widths, width);
   const format = (line: readonly string[]): string =>
     line
       .map((cell, index) => printable(cell, widths[index]).padEnd(widths[index] ?? 0))
       .join(GAP)
       .trimEnd();
   const titles = format(columns.map(({ title }) => title));
-  const shownTitles = output.isTTY === true ? styleText('bold', titles, { validateStream: false }) : titles;
+  const shownTitles = isStyled ? styleText('bold', titles, { validateStream: false }) : titles;
   return [shownTitles, ...cells.map(format)].map((line) => `${line}\n`).join('');
 }
 

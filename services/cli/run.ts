@@ -36,7 +36,6 @@ export async function run(argv: readonly string[], io: Partial<Io> = {}): Promis
     if (!(error instanceof CommanderError)) return cli.fail(error);
     // Help and version end like this as well.
     if (error.exitCode === 0) return cli.exitCode;
-    cli.isJson ||= argv.includes('--json');
     return cli.fail(new InvalidInputError(describeUsageError(error), { cause: error }));
   }
 }
