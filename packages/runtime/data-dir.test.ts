@@ -72,6 +72,7 @@ describe('openDataDir', () => {
     const path = join(folder, 'a', 'b');
     take(path);
     expect(statSync(path).mode & 0o777).toBe(0o700);
+    expect(statSync(join(folder, 'a')).mode & 0o777).toBe(0o700);
   });
 
   test('refuses the folder of another process and names that process', async () => {

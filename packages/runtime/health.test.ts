@@ -52,6 +52,16 @@ test('is ready when every check is, and names the one that is not', async () => 
   expect((await fetch(`${url}/readyz`)).status).toBe(200);
 });
 
+test('is not ready, and stays up, when a check itself breaks', async () => {
+  const health = new Health();
+  health.addReadiness('store', () => {
+    throw new TypeError('undefined is not a function');
+  });
+  const response = await fetch(`${(await start(health)).url}/readyz`);
+  expect(response.status).toBe(503);
+  expect(await response.text()).toContain('undefined is not a function');
+});
+
 test('stays alive while it is not ready, and is dead when a loop is', async () => {
   const health = new Health();
   let loop = { ok: true, why: 'running' };

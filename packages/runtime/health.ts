@@ -47,8 +47,17 @@ export interface HealthReport {
 }
 
 function report(checks: ReadonlyMap<string, Check>): HealthReport {
-  const results = [...checks].map(([name, check]) => [name, check()] as const);
+  const results = [...checks].map(([name, check]) => [name, ask(check)] as const);
   return { ok: results.every(([, { ok }]) => ok), checks: Object.fromEntries(results) };
+}
+
+/** A check that is broken is one that fails; it must not take the process down. */
+function ask(check: Check): CheckResult {
+  try {
+    return check();
+  } catch (error) {
+    return { ok: false, why: `the check itself failed: ${String(error)}` };
+  }
 }
 
 export interface HealthServer {
