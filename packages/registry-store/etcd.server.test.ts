@@ -1,4 +1,3 @@
-import { cp, rm } from 'node:fs/promises';
 import { CompactedError, ConflictError, InvalidInputError, UnavailableError } from '@elastic-dns/model';
 import { startFaultProxy, type FaultProxy } from '@elastic-dns/testkit/fault-proxy';
 import { checkLeaks } from '@elastic-dns/testkit/leaks';
@@ -7,17 +6,9 @@ import { waitUntil } from '@elastic-dns/testkit/wait';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { changesIn, puts, readAll, storeContract } from './contract.ts';
 import { EtcdStore } from './etcd.ts';
-import type { KeyRange, Store, WatchBatch } from './store.ts';
+import { at, compact, numbers, range, Recorder, twice, write } from './fixture.ts';
 
 checkLeaks();
-
-async function compact(server: TestServer, revision: bigint): Promise<void> {
-  const response = await fetch(`${server.url}/v3/kv/compaction`, {
-    method: 'POST',
-    body: JSON.stringify({ revision: String(revision), physical: true }),
-  });
-  expect(response.ok).toBe(true);
-}
 
 storeContract('etcd', async () => {
   const server = await startEtcd();
@@ -27,64 +18,6 @@ storeContract('etcd', async () => {
     remove: () => server.remove(),
   };
 });
-
-/** Watches as the mirror does: again from the last batch after each `UnavailableError`. */
-class Recorder {
-  readonly batches: WatchBatch[] = [];
-  /** Why watches have ended. */
-  readonly errors: unknown[] = [];
-  readonly #abort = new AbortController();
-  readonly #ended: Promise<void>;
-
-  constructor(store: Store, range: KeyRange, after: bigint) {
-    this.#ended = this.#record(store, range, after);
-  }
-
-  get values(): string[] {
-    return changesIn(this.batches).map(({ value }) => value ?? '');
-  }
-
-  async #record(store: Store, range: KeyRange, after: bigint): Promise<void> {
-    const { signal } = this.#abort;
-    while (!signal.aborted) {
-      try {
-        for await (const batch of store.watch(range, this.batches.at(-1)?.revision ?? after, signal)) {
-          this.batches.push(batch);
-        }
-        return;
-      } catch (error) {
-        this.errors.push(error);
-        if (!(error instanceof UnavailableError)) return;
-      }
-    }
-  }
-
-  async stop(): Promise<void> {
-    this.#abort.abort();
-    await this.#ended;
-  }
-}
-
-const range = { from: '/watched/', to: '/watched0' };
-const at = (name: string): string => `${range.from}${name}`;
-
-/** Commits the values, one after the other, each to a key of its own and to a common one. */
-async function write(store: Store, values: string[]): Promise<bigint> {
-  let revision = 0n;
-  for (const value of values) {
-    revision = await store.commit({ puts: puts(at, [value, 'latest'], value), deletes: [] });
-  }
-  return revision;
-}
-
-function numbers(from: number, to: number): string[] {
-  return Array.from({ length: to - from }, (_, index) => String(from + index));
-}
-
-/** Each value twice: `write` puts it to two keys. */
-function twice(values: string[]): string[] {
-  return values.flatMap((value) => [value, value]);
-}
 
 describe('etcd store behind a network that breaks', () => {
   let server: TestServer;
@@ -250,89 +183,5 @@ describe('etcd store behind a network that breaks', () => {
     );
     await other.close();
     await small.remove();
-  });
-});
-
-describe('etcd store whose server breaks', () => {
-  let server: TestServer;
-  let store: EtcdStore;
-
-  beforeEach(async () => {
-    server = await startEtcd();
-    store = new EtcdStore({ endpoints: [server.url] });
-  });
-  afterEach(async () => {
-    await store.close();
-    await server.remove();
-  });
-
-  test('a server that accepts and answers nothing is noticed by calls and by a watch, which goes on when it wakes', async () => {
-    const recorder = new Recorder(store, range, await write(store, ['before']));
-    await write(store, ['a']);
-    await waitUntil(() => recorder.values.length === 2, { what: 'the first change' });
-    await server.pause();
-    await expect(store.commit({ puts: puts(at, ['never']), deletes: [] })).rejects.toThrow(UnavailableError);
-    await expect(store.get(at('a'))).rejects.toThrow(UnavailableError);
-    await waitUntil(() => recorder.errors.length > 0, { what: 'the watch to notice', timeoutMs: 40_000 });
-    expect(server.state()).toBe('paused');
-    expect(recorder.errors[0]).toBeInstanceOf(UnavailableError);
-    await server.resume();
-    await waitUntil(() => store.get(at('a')), { what: 'an answer' });
-    await write(store, ['b']);
-    await waitUntil(() => recorder.values.includes('b'), { what: 'the next change' });
-    await recorder.stop();
-    // What was sent to the stopped server may be in or not: that is what the error has said.
-    expect(recorder.values.filter((value) => value !== 'never')).toEqual(twice(['a', 'b']));
-  });
-
-  test('a watch bridges a restart without an error, and loses and repeats nothing', async () => {
-    const recorder = new Recorder(store, range, await write(store, ['before']));
-    await write(store, numbers(0, 50));
-    const pid = server.pid();
-    await server.restart();
-    expect(server.pid()).not.toBe(pid);
-    await waitUntil(() => store.get(at('before')), { what: 'an answer' });
-    await write(store, numbers(50, 100));
-    await waitUntil(() => recorder.values.length >= 200, { what: 'all changes' });
-    await recorder.stop();
-    expect(recorder.values).toEqual(twice(numbers(0, 100)));
-    expect(recorder.errors).toEqual([]);
-  });
-
-  test('a watch tells of an outage of more than 20 s, and goes on after it without loss or repetition', async () => {
-    const recorder = new Recorder(store, range, await write(store, ['before']));
-    await write(store, ['a']);
-    await waitUntil(() => recorder.values.length === 2, { what: 'the first change' });
-    await server.kill();
-    const killedAtMs = performance.now();
-    await waitUntil(() => performance.now() - killedAtMs > 21_000, { what: 'the outage', timeoutMs: 30_000 });
-    expect(server.state()).toBe('gone');
-    expect(recorder.errors.length).toBeGreaterThan(0);
-    expect(recorder.errors.every((error) => error instanceof UnavailableError)).toBe(true);
-    await server.start();
-    await waitUntil(() => store.get(at('a')), { what: 'an answer' });
-    await write(store, ['b']);
-    await waitUntil(() => recorder.values.includes('b'), { what: 'the next change' });
-    await recorder.stop();
-    expect(recorder.values).toEqual(twice(['a', 'b']));
-  });
-
-  test('a watch ends when the server was put back to an older state, instead of staying silent', async () => {
-    const copy = `${server.dataDir}.copy`;
-    await write(store, ['old']);
-    await server.stop();
-    await cp(server.dataDir, copy, { recursive: true });
-    await server.start();
-    await waitUntil(() => store.get(at('old')), { what: 'an answer' });
-    const revision = await write(store, numbers(0, 20));
-    const recorder = new Recorder(store, range, revision);
-    await server.kill();
-    await rm(server.dataDir, { recursive: true });
-    await cp(copy, server.dataDir, { recursive: true });
-    await server.start();
-    await waitUntil(() => recorder.errors.at(-1) instanceof CompactedError, { what: 'the error' });
-    expect((await readAll(store, range)).revision).toBeLessThan(revision);
-    await recorder.stop();
-    expect(recorder.values).toEqual([]);
   });
 });
