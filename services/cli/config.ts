@@ -1,11 +1,5 @@
 /** `elastic-dns config`: what is in force and where it came from; `--reference`: everything that can be set. */
-import {
-  describeConfig,
-  describeDefault,
-  describeSource,
-  type SettingInForce,
-  type SettingRow,
-} from '@elastic-dns/runtime';
+import { describeConfig, describeDefault, describeSource, type SettingInForce } from '@elastic-dns/runtime';
 import { Command } from 'commander';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit-codes.ts';
@@ -20,17 +14,8 @@ interface SettingShown {
 
 const IN_FORCE: Column<SettingShown>[] = [
   { title: 'SETTING', text: ({ key }) => key },
-  { title: 'VALUE', text: ({ value }) => (value === null ? '-' : String(value)) },
-  { title: 'FROM', text: ({ source }) => source },
-];
-
-const REFERENCE: Column<SettingRow>[] = [
-  { title: 'SETTING', text: ({ key }) => key },
-  { title: 'FLAG', text: ({ flags }) => flags[0] ?? '-' },
-  { title: 'ENVIRONMENT', text: ({ env }) => env },
-  { title: 'DEFAULT', text: describeDefault },
-  { title: 'VALUE', text: ({ type }) => type },
-  { title: 'MEANING', text: ({ meaning }) => meaning },
+  { title: 'VALUE', text: ({ value }) => (value === null ? '-' : String(value)), whenNarrow: 'cut' },
+  { title: 'FROM', text: ({ source }) => source, whenNarrow: 'cut' },
 ];
 
 export function configCommand(cli: Cli): Command {
@@ -55,16 +40,22 @@ function printInForce(cli: Cli): void {
 }
 
 function printReference(cli: Cli): void {
-  const rows = describeConfig();
-  if (!cli.isJson) return cli.printTable(REFERENCE, rows);
-  cli.printJson(
-    rows.map((row) => ({
-      key: row.key,
-      type: row.type,
-      default: describeDefault(row),
-      environment: row.env,
-      flags: row.flags,
-      meaning: row.meaning,
-    })),
+  const rows = describeConfig().map((row) => ({
+    key: row.key,
+    type: row.type,
+    default: describeDefault(row),
+    environment: row.env,
+    flags: row.flags,
+    meaning: row.meaning,
+  }));
+  if (cli.isJson) return cli.printJson(rows);
+  const entries = rows.map(
+    ({ key, type, default: fallback, environment, flags, meaning }) => `${key}
+  ${meaning}
+  value:   ${type}
+  default: ${fallback}
+  also as: ${[...flags, environment].join(', ')}
+`,
   );
+  cli.print(entries.join('\n'));
 }

@@ -67,7 +67,7 @@ const KINDS = {
       { title: 'NAMESPACE', text: (row) => row.namespace },
       { title: 'SERVICE', text: (row) => row.service },
       { title: 'READY', text: (row) => `${row.ready}/${row.instances}` },
-      { title: 'ADDRESSES', text: (row) => row.addresses.join(' ') || '-' },
+      { title: 'ADDRESSES', text: (row) => row.addresses.join(' ') || '-', whenNarrow: 'cut' },
     ],
   }),
   instances: kind({
@@ -83,12 +83,12 @@ const KINDS = {
     columns: (nowMs) => [
       { title: 'NAMESPACE', text: (row) => row.namespace },
       { title: 'SERVICE', text: (row) => row.service },
-      { title: 'INSTANCE', text: (row) => row.id },
+      { title: 'INSTANCE', text: (row) => row.id, whenNarrow: 'drop' },
       { title: 'STATE', text: (row) => row.state + (row.warnings.length > 0 ? ' !' : '') },
       { title: 'ADDRESS', text: (row) => row.ipv4 ?? row.ipv6 ?? '-' },
       { title: 'NODE', text: (row) => row.node },
-      { title: 'VERSION', text: (row) => row.version ?? '-' },
-      { title: 'CONTAINER', text: (row) => row.container },
+      { title: 'VERSION', text: (row) => row.version ?? '-', whenNarrow: 'drop' },
+      { title: 'CONTAINER', text: (row) => row.container, whenNarrow: 'cut' },
       { title: 'UP', text: (row) => formatAge(nowMs - row.startedAtMs) },
     ],
   }),
@@ -133,7 +133,7 @@ const KINDS = {
     columns: () => [
       { title: 'NODE', text: (row) => row.node },
       { title: 'CONTAINER', text: (row) => row.container },
-      { title: 'REASON', text: (row) => row.reason },
+      { title: 'REASON', text: (row) => row.reason, whenNarrow: 'cut' },
     ],
   }),
   'set-aside': kind({
@@ -151,10 +151,10 @@ const KINDS = {
         })),
     columns: () => [
       { title: 'SEQUENCE', text: (row) => String(row.logSequence) },
-      { title: 'AT', text: (row) => new Date(row.atMs).toISOString() },
+      { title: 'AT', text: (row) => new Date(row.atMs).toISOString(), whenNarrow: 'drop' },
       { title: 'PUBLISHER', text: (row) => row.publisher },
       { title: 'WHY', text: (row) => row.code },
-      { title: 'REASON', text: (row) => row.reason },
+      { title: 'REASON', text: (row) => row.reason, whenNarrow: 'cut' },
     ],
   }),
 };

@@ -52,14 +52,35 @@ describe('a table', () => {
     expect(formatTable(COLUMNS, rows, plain)).toBe(`NAME    TEXT\na       ${'x'.repeat(100)}\nlonger  y\n`);
   });
 
-  test('fits a terminal by shortening its widest column', () => {
-    const lines = formatTable(COLUMNS, rows, { width: 40, isStyled: false }).trimEnd().split('\n');
-    expect(lines.map((line) => line.length)).toEqual([12, 40, 9]);
-    expect(lines[1]).toMatch(/^a {7}x+\.\.\.$/);
-  });
+  describe('on a terminal', () => {
+    const narrow = (...whenNarrow: Column<Row>['whenNarrow'][]): Column<Row>[] =>
+      COLUMNS.map((column, index) => {
+        const how = whenNarrow[index];
+        return how === undefined ? column : { ...column, whenNarrow: how };
+      });
+    const print = (columns: Column<Row>[], width: number): string[] =>
+      formatTable(columns, rows, { width, isStyled: false }).trimEnd().split('\n');
 
-  test('stays readable on a terminal that is too narrow for it', () => {
-    expect(formatTable(COLUMNS, rows, { width: 5, isStyled: false })).toContain('xxx...');
+    test('is left as it is while it fits', () => {
+      expect(print(narrow('drop', 'cut'), 108)).toEqual(
+        formatTable(COLUMNS, rows, plain).trimEnd().split('\n'),
+      );
+    });
+
+    test('loses what may be dropped before anything is cut', () => {
+      expect(print(narrow('drop', 'cut'), 100)).toEqual(['TEXT', 'x'.repeat(100), 'y']);
+    });
+
+    test('is cut where that may be done, and nowhere else', () => {
+      const lines = print(narrow(undefined, 'cut'), 40);
+      expect(lines.map((line) => line.length)).toEqual([12, 40, 9]);
+      expect(lines[1]).toMatch(/^a {7}x+\.\.\.$/);
+      expect(print(narrow('cut', undefined), 40)[1]).toContain('x'.repeat(100));
+    });
+
+    test('stays readable when it is too narrow for anything', () => {
+      expect(print(narrow('drop', 'cut'), 5)).toEqual(['TEXT', 'xxxxxxxxx...', 'y']);
+    });
   });
 
   test('shows foreign text without obeying it', () => {

@@ -33,11 +33,16 @@ function escapeUnit(unit: string): string {
 export interface Column<Row> {
   title: string;
   text: (row: Row) => string;
+  /**
+   * What may be done to fit a terminal: `drop` leaves the column out, `cut` shortens it. Default: neither, for what is
+   * of no use in part, such as names and addresses.
+   */
+  whenNarrow?: 'drop' | 'cut';
 }
 
 const GAP = '  ';
-/** No column is made narrower than this to fit a terminal. */
-const MIN_WIDTH = 6;
+/** No column is cut to less than this. */
+const MIN_WIDTH = 12;
 
 /** How a table is laid out. */
 export interface Layout {
@@ -56,36 +61,47 @@ export function layoutFor(output: Output, env: NodeJS.ProcessEnv): Layout {
   };
 }
 
-/** Rows under their titles. */
+/** Rows under their titles. A line that cannot be made to fit is left to the terminal to wrap. */
 export function formatTable<Row>(
   columns: readonly Column<Row>[],
   rows: readonly Row[],
   { width, isStyled }: Layout,
 ): string {
-  const cells = rows.map((row) => columns.map(({ text }) => printable(text(row))));
-  const widths = columns.map(({ title }, index) =>
-    Math.max(title.length, ...cells.map((line) => line[index]?.length ?? 0)),
-  );
-  if (width !== null) fit(widths, width);
-  const format = (line: readonly string[]): string =>
-    line
-      .map((cell, index) => printable(cell, widths[index]).padEnd(widths[index] ?? 0))
+  const measured = columns.map((column) => {
+    const cells = rows.map((row) => printable(column.text(row)));
+    return { ...column, cells, width: Math.max(column.title.length, ...cells.map(({ length }) => length)) };
+  });
+  const shown = width === null ? measured : fit(measured, width);
+  const format = (cellOf: (column: (typeof shown)[number]) => string): string =>
+    shown
+      .map((column) => printable(cellOf(column), column.width).padEnd(column.width))
       .join(GAP)
       .trimEnd();
-  const titles = format(columns.map(({ title }) => title));
-  const shownTitles = isStyled ? styleText('bold', titles, { validateStream: false }) : titles;
-  return [shownTitles, ...cells.map(format)].map((line) => `${line}\n`).join('');
+  const titles = format(({ title }) => title);
+  const lines = rows.map((_, index) => format(({ cells }) => cells[index] ?? ''));
+  return [isStyled ? styleText('bold', titles, { validateStream: false }) : titles, ...lines]
+    .map((line) => `${line}\n`)
+    .join('');
 }
 
-/** Takes from the widest column until the line fits, or nothing can be taken any more. */
-function fit(widths: number[], available: number): void {
-  const gaps = GAP.length * (widths.length - 1);
-  for (let excess = sum(widths) + gaps - available; excess > 0; excess--) {
-    const widest = widths.indexOf(Math.max(...widths));
-    const width = widths[widest] ?? 0;
-    if (width <= MIN_WIDTH) return;
-    widths[widest] = width - 1;
+/** Leaves columns out, the widest first, then cuts, always at the widest, until a line fits or no more can be done. */
+function fit<Sized extends { width: number; whenNarrow?: 'drop' | 'cut' }>(
+  columns: readonly Sized[],
+  available: number,
+): Sized[] {
+  const shown = columns.map((column) => ({ ...column }));
+  const excess = (): number =>
+    sum(shown.map(({ width }) => width)) + GAP.length * (shown.length - 1) - available;
+  const widest = (how: 'drop' | 'cut'): Sized | undefined =>
+    shown.filter(({ whenNarrow }) => whenNarrow === how).sort((a, b) => b.width - a.width)[0];
+  while (excess() > 0) {
+    const dropped = widest('drop');
+    const cut = widest('cut');
+    if (dropped) shown.splice(shown.indexOf(dropped), 1);
+    else if (cut && cut.width > MIN_WIDTH) cut.width--;
+    else break;
   }
+  return shown;
 }
 
 function sum(numbers: readonly number[]): number {
