@@ -55,7 +55,7 @@ export function* splitLines(content: Buffer): Generator<PlacedLine> {
   for (let offset = 0; offset < content.length;) {
     const end = content.indexOf(0x0a, offset);
     const length = (end === -1 ? content.length : end + 1) - offset;
-    const text = content.latin1Slice(offset, end === -1 ? content.length : end);
+    const text = content.toString('latin1', offset, end === -1 ? content.length : end);
     yield { offset, length, text, ended: end !== -1 };
     offset += length;
   }

@@ -73,7 +73,7 @@ describe('slots', () => {
   it('hold exactly the wanted lines, in order, after every plan, and leave every foreign byte (S8)', () => {
     fc.assert(
       fc.property(walk, fc.boolean(), (steps, reload) => {
-        let content = Buffer.from(ENGINE_LINES);
+        let content: Buffer = Buffer.from(ENGINE_LINES);
         let nowMs = 0;
         let slots = new Slots(content, nowMs);
         for (const { wanted, pauseMs } of steps) {
@@ -100,7 +100,7 @@ describe('slots', () => {
   it('leave every line whole and every answer there when the writer is killed after any byte (S9)', () => {
     fc.assert(
       fc.property(walk, fc.nat(), (steps, drawn) => {
-        let content = Buffer.from(ENGINE_LINES);
+        let content: Buffer = Buffer.from(ENGINE_LINES);
         let nowMs = 0;
         const slots = new Slots(content, nowMs);
         let before: Wanted = new Map();
@@ -127,7 +127,7 @@ describe('slots', () => {
   it('heal from a kill after any write: the next process ends with exactly the wanted lines', () => {
     fc.assert(
       fc.property(walk, fc.nat(), (steps, kill) => {
-        let content = Buffer.from(ENGINE_LINES);
+        let content: Buffer = Buffer.from(ENGINE_LINES);
         let nowMs = 0;
         for (const { wanted, pauseMs } of steps) {
           const writes = new Slots(content, nowMs).plan(wanted, nowMs);
@@ -154,7 +154,7 @@ describe('slots', () => {
     const pauses = fc.array(fc.constantFrom(0, 1, 3), { minLength: 12, maxLength: 12 });
     fc.assert(
       fc.property(walk, walk, pauses, reads, (history, steps, pauses, reads) => {
-        let content = Buffer.from(ENGINE_LINES);
+        let content: Buffer = Buffer.from(ENGINE_LINES);
         let nowMs = 0;
         const slots = new Slots(content, nowMs);
         let before: Wanted = new Map();
@@ -179,7 +179,7 @@ describe('slots', () => {
           }
           return pending.shift();
         };
-        let seen = Buffer.alloc(0);
+        let seen: Buffer = Buffer.alloc(0);
         for (let read = 0; ; read++) {
           const { bytes, writes } = reads[read % reads.length] ?? { bytes: 1, writes: 0 };
           const piece = content.subarray(seen.length, seen.length + bytes);
@@ -197,7 +197,7 @@ describe('slots', () => {
   });
 
   it('stay within a few times the lines that there are, however often services change', () => {
-    let content = Buffer.from(ENGINE_LINES);
+    let content: Buffer = Buffer.from(ENGINE_LINES);
     let nowMs = 0;
     const slots = new Slots(content, nowMs);
     const size: number[] = [];
@@ -252,7 +252,7 @@ describe('slots', () => {
     const keys = Array.from({ length: 40 }, (_, index) => `${'n'.repeat(20 + index)}.shop`);
     const at = (first: number): [string, string[]][] =>
       keys.map((key, index) => [key, [`10.0.${first}.${index} ${key}`]]);
-    let content = Buffer.from(ENGINE_LINES);
+    let content: Buffer = Buffer.from(ENGINE_LINES);
     for (const write of new Slots(content, 0).plan(at(1), 0)) content = apply(content, write);
     expect(linesAcross(content)).toEqual([]);
     // An engine that drops its own line shifts ours by 24 bytes; what is placed from now on is placed well again.
@@ -282,7 +282,7 @@ describe('slots', () => {
     // A full block of services, in slots 0 to 7, then 1, 2, 3 and 7 become room around the line in slot 5.
     const key = (index: number): string => (index === 5 ? 'l.shop' : `s${index}.shop`);
     const line = (index: number): [string, string[]] => [key(index), [`10.0.0.${index} ${key(index)}`]];
-    let content = Buffer.from(`${'#'.repeat(511)}\n`);
+    let content: Buffer = Buffer.from(`${'#'.repeat(511)}\n`);
     const slots = new Slots(content, 0);
     const write = (wanted: Iterable<[string, string[]]>, nowMs: number): void => {
       for (const write of slots.plan(wanted, nowMs)) content = apply(content, write);

@@ -1,0 +1,195 @@
+/**
+ * A hosts file that others write too and that must keep its inode: each local container's, made and now and then
+ * rewritten by the engine. Called by container-hosts.ts, and by node-hosts.ts for a file that cannot be replaced.
+ *
+ * slots.ts says what to write; this is the writing, and the guard against the engine's own (which empties the file and
+ * writes it again, or reads it, and writes back what it read): nothing is written before the file has stayed as it is
+ * for a while with its `localhost` line and its last line ended, nor when it changed since, and the size is
+ * looked at again afterwards. What was lost all the same shows as a stamp that is not ours, and is written again (L1).
+ * Everything between look and write is synchronous, to be over in microseconds. S8, S9.
+ */
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { Slots, type Write } from './slots.ts';
+import { isSameStamp, readStamp, stampFile, type Stamp } from './stamp.ts';
+import { problemOf, RETRY_MS, type WriteProblem } from './write-problem.ts';
+
+/** How long a file that somebody else has written must stay as it is: the engine's rewrites take a fraction of this. */
+const SETTLE_MS = 20;
+/** The same for one that looks half written. A person may have left it so. */
+const SETTLE_HALF_MS = 1_000;
+
+const LOCALHOST = /^[^#\n]*[ \t]localhost([ \t\r\n]|$)/m;
+
+/** What a file is to hold: the lines of each service. */
+export interface LineSource {
+  /** Every service that has lines, by qualified name. */
+  keys(): Iterable<string>;
+  /** In order; empty when there are none. */
+  linesOf(key: string): readonly string[];
+}
+
+export interface WriteObserver {
+  /** A file has been changed. */
+  wrote(): void;
+  /** Somebody else was writing at the same time; it is tried again. */
+  guarded(): void;
+}
+
+export class InPlaceFile {
+  readonly path: string;
+  readonly #source: LineSource;
+  readonly #observer: WriteObserver;
+  readonly #touched = new Set<string>();
+  #touchedAll = true;
+  #slots: Slots | null = null;
+  /** The file as we left it. */
+  #known: Stamp | null = null;
+  /** The file as somebody else left it, and since when it has been so. */
+  #foreign: { stamp: Stamp; sinceMs: number } | null = null;
+  #dueMs: number | null = 0;
+  #problem: WriteProblem | null = null;
+
+  constructor(path: string, source: LineSource, observer: WriteObserver) {
+    this.path = path;
+    this.#source = source;
+    this.#observer = observer;
+  }
+
+  /** Why the file is not right; null when it is, or is about to be. */
+  get problem(): WriteProblem | null {
+    return this.#problem;
+  }
+
+  /** The lines of this service may have changed. */
+  touch(key: string): void {
+    this.#touched.add(key);
+    this.#dueMs ??= 0;
+  }
+
+  /** Whether the file is still as we left it, by its stamp. Otherwise the next `flush` reads it. */
+  look(): void {
+    try {
+      if (isSameStamp(this.#known, readStamp(this.path))) return;
+    } catch {
+      // The next flush meets the same error, and says so.
+    }
+    this.#dueMs ??= 0;
+  }
+
+  /** The next `flush` reads the file whatever its stamp says. */
+  reread(): void {
+    this.#forget();
+    this.#dueMs ??= 0;
+  }
+
+  /** Writes what is due. Returns when to call again; null: when something has changed. */
+  flush(nowMs: number): number | null {
+    if (this.#dueMs === null || this.#dueMs > nowMs) return this.#dueMs;
+    try {
+      this.#dueMs = this.#write(nowMs);
+    } catch (error) {
+      this.#forget();
+      this.#problem = problemOf(this.path, error);
+      this.#dueMs = nowMs + RETRY_MS;
+    }
+    return this.#dueMs;
+  }
+
+  #forget(): void {
+    this.#slots = null;
+    this.#known = null;
+    this.#touchedAll = true;
+  }
+
+  #write(nowMs: number): number | null {
+    // Nothing but the file itself: not what a link points to, and no waiting for the other end of a pipe.
+    const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const file = openSync(this.path, flags);
+    try {
+      const stamp = readStamp(file);
+      if (!isSameStamp(stamp, this.#known)) this.#forget();
+      const slots = this.#slots ?? this.#learn(file, stamp, nowMs);
+      if (typeof slots === 'number') return slots;
+      this.#slots = slots;
+      const writes = slots.plan(this.#wanted(slots), nowMs);
+      if (!isSameStamp(readStamp(file), stamp)) return this.#startOver(nowMs);
+      if (writes.length === 0) {
+        this.#known = stamp;
+      } else {
+        performAll(file, writes);
+        this.#observer.wrote();
+        if (Number(readStamp(file).bytes) !== slots.size) return this.#startOver(nowMs);
+        this.#known = stampFile(file);
+      }
+      this.#touched.clear();
+      this.#touchedAll = false;
+      this.#foreign = null;
+      this.#problem = null;
+      return slots.dueMs;
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** Reads a file that somebody else has written once it has settled; before that, when to look again. */
+  #learn(file: number, stamp: Stamp, nowMs: number): Slots | number {
+    if (!this.#foreign || !isSameStamp(this.#foreign.stamp, stamp)) this.#foreign = { stamp, sinceMs: nowMs };
+    const settledMs = (halfMs: number): number => (this.#foreign?.sinceMs ?? nowMs) + halfMs;
+    if (nowMs < settledMs(SETTLE_MS)) return settledMs(SETTLE_MS);
+    const content = readWhole(file, Number(stamp.bytes));
+    const isWhole = content.at(-1) === 0x0a && LOCALHOST.test(content.toString('latin1'));
+    if (!isWhole && nowMs < settledMs(SETTLE_HALF_MS)) return settledMs(SETTLE_HALF_MS);
+    return new Slots(content, nowMs);
+  }
+
+  #startOver(nowMs: number): number {
+    this.#observer.guarded();
+    this.#forget();
+    return nowMs + SETTLE_MS;
+  }
+
+  *#wanted(slots: Slots): Generator<[string, readonly string[]]> {
+    const keys = this.#touchedAll ? new Set([...this.#source.keys(), ...slots.keys]) : this.#touched;
+    for (const key of keys) yield [key, this.#source.linesOf(key)];
+  }
+}
+
+/**
+ * All of them, even if one fails: a line that is to go has to go (a wrong answer is worse than none) also when there is
+ * no room for the one that is to come.
+ */
+function performAll(file: number, writes: readonly Write[]): void {
+  let failure: unknown = null;
+  for (const { offset, bytes } of writes) {
+    try {
+      const written = offset === null ? append(file, bytes) : writeSync(file, bytes, 0, bytes.length, offset);
+      if (written < bytes.length) failure ??= new ShortWrite(`${written} of ${bytes.length} bytes written`);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== null) throw failure;
+}
+
+/** What the kernel says before it says that the disk is full. */
+class ShortWrite extends Error {
+  readonly code = 'ENOSPC';
+}
+
+/** At the end wherever that is when the kernel writes, so that a line that the engine has just added stays. */
+function append(file: number, bytes: Buffer): number {
+  const end = openSync(`/proc/self/fd/${file}`, constants.O_WRONLY | constants.O_APPEND);
+  try {
+    return writeSync(end, bytes);
+  } finally {
+    closeSync(end);
+  }
+}
+
+function readWhole(file: number, bytes: number): Buffer {
+  const content = Buffer.allocUnsafe(bytes);
+  let length = 0;
+  for (let read = 1; read > 0 && length < bytes; length += read)
+    read = readSync(file, content, length, bytes - length, length);
+  return content.subarray(0, length);
+}
