@@ -30,7 +30,7 @@ export function listHoldings(): string[] {
 }
 
 /** Compares with an earlier list; rejects after a moment's grace with what has come and not gone. */
-export async function assertNoneLeft(before: readonly string[]): Promise<void> {
+export async function assertNoneLeft(before: readonly string[], graceMs = GRACE_MS): Promise<void> {
   const known = new Set(before);
   let left: string[] = [];
   await waitUntil(
@@ -38,7 +38,7 @@ export async function assertNoneLeft(before: readonly string[]): Promise<void> {
       left = listHoldings().filter((thing) => !known.has(thing));
       return left.length === 0;
     },
-    { what: 'the test to leave nothing behind', timeoutMs: GRACE_MS },
+    { what: 'the test to leave nothing behind', timeoutMs: graceMs },
   ).catch(() => {
     throw new Error(`the test has left behind: ${left.join(', ')}`);
   });

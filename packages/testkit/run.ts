@@ -41,7 +41,7 @@ export function createRun(): Run {
   return { id, dir };
 }
 
-/** Ends and removes all that carries the run's name. Safe to repeat. */
+/** Ends and removes all that carries the run's name, its folder last: by that a sweep knows it. Safe to repeat. */
 export async function removeRun(run: Run): Promise<void> {
   await endProcessesOf(run);
   for (const name of namespacesOf(run)) await execute('ip', ['netns', 'delete', name]);
@@ -58,7 +58,7 @@ export async function sweepDeadRuns(): Promise<void> {
     timeoutMs: SWEEP_TIMEOUT_MS,
   });
   try {
-    for (const name of new Set([...list(ROOT), ...list(NETNS_ROOT).map(runOfNamespace)])) {
+    for (const name of list(ROOT)) {
       const match = NAME.exec(name);
       if (match === null || ownerLives(Number(match[1]), match[2] ?? '')) continue;
       await removeRun({ id: name, dir: path.join(ROOT, name) });
@@ -83,12 +83,8 @@ export function namespaceName(run: Run, name: string): string {
   return `${run.id}.${name}`;
 }
 
-function runOfNamespace(namespace: string): string {
-  return namespace.split('.')[0] ?? '';
-}
-
 function namespacesOf(run: Run): string[] {
-  return list(NETNS_ROOT).filter((name) => runOfNamespace(name) === run.id);
+  return list(NETNS_ROOT).filter((name) => name.startsWith(namespaceName(run, '')));
 }
 
 async function endProcessesOf(run: Run): Promise<void> {
