@@ -160,7 +160,7 @@ function engineArguments(options: EngineOptions, dir: string): string[] {
 }
 
 /** Whether an engine answers at this socket. */
-export function ping(socket: string): Promise<boolean> {
+function ping(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
     const call = request({ socketPath: socket, path: '/_ping', timeout: 2_000, agent: false }, (response) => {
       response.resume();
