@@ -8,7 +8,7 @@ import path from 'node:path';
 import { encodeRecord, keyOf, UnavailableError, type Change, type StoreRecord } from '@elastic-dns/model';
 import { sampleInstance } from '@elastic-dns/model/samples';
 import type { TestServer } from '@elastic-dns/testkit/servers';
-import { expect, vi } from 'vitest';
+import { afterEach, expect, vi } from 'vitest';
 import { changesIn, puts } from './contract.ts';
 import { EmbeddedStore } from './embedded.ts';
 import { Mirror, type MirrorEnd } from './mirror.ts';
@@ -185,6 +185,21 @@ export function keysOf(...records: StoreRecord[]): string[] {
   return records.map(keyOf).toSorted();
 }
 
+/**
+ * For the top of a test file, below `checkLeaks()`: returns how to have something closed after the test, the latest
+ * first, also when it fails.
+ */
+export function useCleanup(): <T>(thing: T, close: (thing: T) => Promise<unknown>) => T {
+  const cleanups: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+  });
+  return (thing, close) => {
+    cleanups.push(() => close(thing));
+    return thing;
+  };
+}
+
 /** Watches as the mirror does: again from the last batch after each `UnavailableError`. */
 export class Recorder {
   readonly batches: WatchBatch[] = [];
@@ -244,11 +259,24 @@ export function twice(values: string[]): string[] {
   return values.flatMap((value) => [value, value]);
 }
 
+/** One request to etcd's HTTP gateway: for what the tests ask of a server beside the store. */
+export async function callGateway(
+  server: TestServer,
+  method: string,
+  body: unknown = {},
+  token = '',
+): Promise<unknown> {
+  const response = await fetch(`${server.url}/v3/${method}`, {
+    method: 'POST',
+    headers: token === '' ? {} : { authorization: token },
+    body: JSON.stringify(body),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${method}: ${text}`);
+  return JSON.parse(text);
+}
+
 /** Makes a server forget what it can up to a revision. */
 export async function compact(server: TestServer, revision: bigint): Promise<void> {
-  const response = await fetch(`${server.url}/v3/kv/compaction`, {
-    method: 'POST',
-    body: JSON.stringify({ revision: String(revision), physical: true }),
-  });
-  expect(response.ok).toBe(true);
+  await callGateway(server, 'kv/compaction', { revision: String(revision), physical: true });
 }
