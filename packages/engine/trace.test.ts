@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { Container } from '@elastic-dns/model';
 import { VirtualClock } from '@elastic-dns/runtime';
 import { engineContract, follow, type Action, type EngineHarness } from './contract.ts';
+import { demoTrace } from './demo-trace.ts';
 import { PlayedEngine, TracePlayer, type Trace, type TraceStep } from './trace.ts';
 
 type Happening = TraceStep['event'];
@@ -156,4 +157,39 @@ test('plays a trace within the time it is given, long pauses cut', async () => {
 test('refuses a trace that speaks of a container before its create', () => {
   const player = new TracePlayer({ ...trace, steps: trace.steps.slice(1) });
   expect(() => player.step()).toThrow(/no create of aaaaaaaaaaaa/);
+});
+
+test('the recorded trace shows two applications on three nodes, with all that can happen to them', () => {
+  expect(demoTrace.nodes.map(({ name }) => name)).toEqual(['node-1', 'node-2', 'node-3']);
+  expect(demoTrace.steps.length).toBeGreaterThan(200);
+  const created = demoTrace.steps.flatMap(({ event, set }) => (event.kind === 'create' && set ? [set] : []));
+  expect(new Set(created.map(({ labels }) => labels?.['com.docker.compose.project']))).toEqual(
+    new Set(['web-front-end', 'backoffice-workers']),
+  );
+  const versions = new Set(created.map(({ labels }) => labels?.['elastic-dns.version']));
+  expect(versions.size).toBeGreaterThan(4);
+  const words = new Set(
+    demoTrace.steps.map(({ event }) => ('exitCode' in event ? `die ${event.exitCode}` : event.kind)),
+  );
+  for (const word of ['die 0', 'die 137', 'health', 'pause', 'unpause', 'kill', 'destroy'])
+    expect(words).toContain(word);
+});
+
+test('the recorded trace plays to its end with a container as it was at every step, and nothing of the recording machine', async () => {
+  const player = new TracePlayer(demoTrace, { clock: new VirtualClock(1_000_000) });
+  for (let step = player.step(); step; step = player.step()) {
+    const { node, container: prefix, event } = step;
+    const container = (await player.engines.get(node)?.list())?.find(({ id }) => id.startsWith(prefix));
+    if (event.kind === 'destroy') expect(container).toBeUndefined();
+    else
+      expect(container).toMatchObject({
+        id: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+        hostsPath: null,
+      });
+    const isUp = container?.status === 'running';
+    if (event.kind === 'start') expect(container?.networks[0]?.ipv4).toMatch(/^10\./);
+    if (event.kind === 'start' || event.kind === 'health') expect(isUp).toBe(true);
+    if (event.kind === 'die') expect(container?.status).toBe('exited');
+  }
+  expect(JSON.stringify(demoTrace)).not.toMatch(/\/tmp|hostsPath|startedAtMs/);
 });

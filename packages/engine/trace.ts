@@ -156,7 +156,7 @@ export class TracePlayer {
   #changed(step: TraceStep, nowMs: number): Container {
     const before = this.#containers.get(step.container);
     const startedAtMs = step.event.kind === 'start' ? Math.floor(nowMs) : (before?.startedAtMs ?? 0);
-    const container = { ...before, ...step.set, startedAtMs } as Container;
+    const container = { hostsPath: null, ...before, ...step.set, startedAtMs } as Container;
     if (container.id === undefined) throw new Error(`the trace has no create of ${step.container}`);
     if (step.set === null) this.#containers.delete(step.container);
     else this.#containers.set(step.container, container);

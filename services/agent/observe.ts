@@ -149,7 +149,7 @@ export class Observer {
       this.#removed = new Set();
       const containers = await engine.list();
       if (session.signal.aborted) return;
-      this.#reconcile(containers, began, session);
+      this.#reconcile(containers, began);
       this.#removed = null;
       this.#hasEverListed = true;
       session.hasListed = true;
@@ -184,7 +184,7 @@ export class Observer {
   }
 
   /** Takes over what a list shows that was begun at event `began`; events that came since know better. */
-  #reconcile(containers: Container[], began: number, session: Session): void {
+  #reconcile(containers: Container[], began: number): void {
     const nowMs = this.#options.clock.now();
     const cause: Cause = { cause: 'listed by the agent', observedAtMs: nowMs };
     const listed = new Set(containers.map(({ id }) => id));
@@ -192,10 +192,8 @@ export class Observer {
       if (this.#removed?.has(container.id)) continue;
       const entry = this.#entry(container.id);
       if (entry.ended > began) continue;
-      const isTouched = entry.touched > began;
-      if (!isTouched || !entry.life.seen)
-        this.#apply(entry, look(entry.life, container, cause, nowMs, this.#options));
-      if (isTouched && !entry.look) this.#look(entry, cause, session);
+      if (entry.touched > began && entry.life.seen) continue;
+      this.#apply(entry, look(entry.life, container, cause, nowMs, this.#options));
     }
     for (const [id, entry] of this.#entries) {
       if (listed.has(id) || entry.touched > began) continue;
