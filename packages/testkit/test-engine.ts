@@ -5,7 +5,7 @@
 import { startEngine } from './engine-host.ts';
 import { createRun, removeRun, sweepDeadRuns } from './run.ts';
 
-const VARIABLE = 'ELASTIC_DNS_TEST_ENGINE';
+const VARIABLE = 'TESTKIT_ENGINE';
 
 /** Path of its socket. Throws when nobody has started it. */
 export function testEngineSocket(): string {

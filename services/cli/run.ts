@@ -5,16 +5,30 @@
 import { InvalidInputError } from '@elastic-dns/model';
 import { describeConfig, systemClock } from '@elastic-dns/runtime';
 import { Command, CommanderError, Option } from 'commander';
+import { cleanCommand } from './clean.ts';
 import { Cli, type Io } from './cli.ts';
 import { configCommand } from './config.ts';
 import { eventsCommand } from './events.ts';
 import { EXIT_MEANINGS, type ExitCode } from './exit-codes.ts';
 import { listCommand } from './list.ts';
 import { resolveCommand } from './resolve.ts';
+import { agentCommand, registrarCommand, watcherCommand } from './roles.ts';
+import { upCommand } from './up.ts';
 import { VERSION, versionCommand } from './version.ts';
 
 /** Every command; each file makes one. */
-const COMMANDS = [listCommand, resolveCommand, eventsCommand, configCommand, versionCommand];
+const COMMANDS = [
+  upCommand,
+  agentCommand,
+  registrarCommand,
+  watcherCommand,
+  listCommand,
+  resolveCommand,
+  eventsCommand,
+  configCommand,
+  cleanCommand,
+  versionCommand,
+];
 
 /** Flags that are shown in the help; every other setting has one as well. */
 const COMMON = new Set(['dataDir', 'logging.level']);

@@ -63,7 +63,7 @@ export async function runRegistrar(options: RegistrarOptions): Promise<void> {
     });
     observed.leads(true);
     standing = 'leader';
-    logger.info({ token: String(leadership.token) }, 'leads');
+    logger.info({ fencingRevision: String(leadership.token) }, 'leads');
     try {
       await lead(options, leadership, clock, observed, settled);
       leadership.lost.throwIfAborted();

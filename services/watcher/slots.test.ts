@@ -1,73 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readMarked, splitLines } from './marked-line.ts';
+import { apply, ENGINE_LINES, inspect, walk, type Wanted } from './samples.ts';
 import { LEAVE_MS, REST_MS, Slots, type Write } from './slots.ts';
-
-const ENGINE_LINES =
-  '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n172.17.0.2\t0c1f2a3b4c5d\n';
-
-type Wanted = Map<string, string[]>;
-
-/** A file in memory; `upTo`: how many of the bytes of the write get in. */
-function apply(content: Buffer, write: Write, upTo = write.bytes.length): Buffer {
-  const bytes = write.bytes.subarray(0, upTo);
-  if (write.offset === null) return Buffer.concat([content, bytes]);
-  expect(write.offset + write.bytes.length).toBeLessThanOrEqual(content.length);
-  const after = Buffer.from(content);
-  bytes.copy(after, write.offset);
-  return after;
-}
-
-/** What stands in a file: the answers of ours by service, everything foreign, and what is neither. */
-function inspect(content: Buffer): { lines: Map<string, string[]>; foreign: string; broken: string[] } {
-  const lines = new Map<string, string[]>();
-  const broken: string[] = [];
-  let foreign = '';
-  for (const { text, ended } of splitLines(content)) {
-    const reading = readMarked(text);
-    if (reading.kind === 'foreign') foreign += `${text}${ended ? '\n' : ''}`;
-    if (reading.kind === 'broken') broken.push(text);
-    if (reading.kind !== 'answer') continue;
-    const key = reading.line.slice(reading.line.lastIndexOf(' ') + 1);
-    lines.set(key, [...(lines.get(key) ?? []), reading.line]);
-  }
-  return { lines, foreign, broken };
-}
-
-const services = [
-  'api.shop',
-  'web.shop',
-  'db.a',
-  `${'long-name-'.repeat(5)}x.shop`,
-  `${'n'.repeat(63)}.${'m'.repeat(63)}`,
-];
-
-const wanted: fc.Arbitrary<Wanted> = fc
-  .tuple(
-    ...services.map(() =>
-      fc.uniqueArray(
-        fc
-          .integer({ min: 1, max: 12 })
-          .map((number) => (number > 9 ? `fd00::${number}` : `10.0.0.${number}`)),
-        { maxLength: 8 },
-      ),
-    ),
-  )
-  .map((addresses) => {
-    const lines = services.map((name, index): [string, string[]] => [
-      name,
-      (addresses[index] ?? []).map((address) =>
-        index < 2 ? `${address} ${name.split('.')[0]} ${name}` : `${address} ${name}`,
-      ),
-    ]);
-    return new Map(lines);
-  });
-
-/** A walk through states of the registry, with pauses between them. */
-const walk = fc.array(fc.record({ wanted, pauseMs: fc.constantFrom(0, 1, 5, LEAVE_MS, REST_MS + 1) }), {
-  minLength: 1,
-  maxLength: 12,
-});
 
 describe('slots', () => {
   it('hold exactly the wanted lines, in order, after every plan, and leave every foreign byte (S8)', () => {
@@ -97,33 +32,6 @@ describe('slots', () => {
     );
   });
 
-  it('leave every line whole and every answer there when the writer is killed after any byte (S9)', () => {
-    fc.assert(
-      fc.property(walk, fc.nat(), (steps, drawn) => {
-        let content: Buffer = Buffer.from(ENGINE_LINES);
-        let nowMs = 0;
-        const slots = new Slots(content, nowMs);
-        let before: Wanted = new Map();
-        for (const { wanted, pauseMs } of steps) {
-          for (const write of slots.plan(wanted, nowMs)) {
-            // The end of a file moves over whole blocks only, so an append is cut between two of them or not at all.
-            const { length } = write.bytes;
-            const cuts =
-              write.offset === null ? blockCuts(content.length, length) : [0, 1, drawn % length, length];
-            for (const upTo of cuts)
-              expect(findFault(apply(content, write, upTo), [before, wanted])).toBeNull();
-            content = apply(content, write);
-          }
-          nowMs = slots.dueMs ?? nowMs;
-          for (const write of slots.plan([], nowMs)) content = apply(content, write);
-          nowMs += pauseMs;
-          before = wanted;
-        }
-      }),
-      { numRuns: 30 },
-    );
-  });
-
   it('heal from a kill after any write: the next process ends with exactly the wanted lines', () => {
     fc.assert(
       fc.property(walk, fc.nat(), (steps, kill) => {
@@ -143,56 +51,6 @@ describe('slots', () => {
         );
         expect(inspect(content).foreign).toBe(ENGINE_LINES);
       }),
-    );
-  });
-
-  it('show a reader that goes forward, however its reads fall between the writes, whole lines and every answer', () => {
-    const reads = fc.array(fc.record({ bytes: fc.integer({ min: 1, max: 700 }), writes: fc.nat(6) }), {
-      minLength: 10,
-      maxLength: 60,
-    });
-    const pauses = fc.array(fc.constantFrom(0, 1, 3), { minLength: 12, maxLength: 12 });
-    fc.assert(
-      fc.property(walk, walk, pauses, reads, (history, steps, pauses, reads) => {
-        let content: Buffer = Buffer.from(ENGINE_LINES);
-        let nowMs = 0;
-        const slots = new Slots(content, nowMs);
-        let before: Wanted = new Map();
-        for (const { wanted, pauseMs } of history) {
-          for (const write of slots.plan(wanted, nowMs)) content = apply(content, write);
-          nowMs = Math.max(slots.dueMs ?? 0, nowMs) + pauseMs;
-          for (const write of slots.plan([], nowMs)) content = apply(content, write);
-          before = wanted;
-        }
-        // A reader takes less than LEAVE_MS from its first byte to its last.
-        const states = [before];
-        const beganMs = nowMs;
-        const pending: Write[] = [];
-        const remaining = steps.map(({ wanted }, index) => ({ wanted, pauseMs: pauses[index] ?? 0 }));
-        const nextWrite = (): Write | undefined => {
-          while (pending.length === 0) {
-            const step = remaining.shift();
-            if (!step || nowMs + step.pauseMs - beganMs >= LEAVE_MS) return undefined;
-            nowMs += step.pauseMs;
-            pending.push(...slots.plan(step.wanted, nowMs));
-            states.push(step.wanted);
-          }
-          return pending.shift();
-        };
-        let seen: Buffer = Buffer.alloc(0);
-        for (let read = 0; ; read++) {
-          const { bytes, writes } = reads[read % reads.length] ?? { bytes: 1, writes: 0 };
-          const piece = content.subarray(seen.length, seen.length + bytes);
-          if (piece.length === 0) break;
-          seen = Buffer.concat([seen, piece]);
-          for (let count = 0; count < writes; count++) {
-            const write = nextWrite();
-            if (write) content = apply(content, write);
-          }
-        }
-        expect(findFault(seen, states)).toBeNull();
-      }),
-      { numRuns: 200 },
     );
   });
 
@@ -323,34 +181,8 @@ function linesAcross(content: Buffer): string[] {
     .filter((text) => readMarked(text).kind === 'answer');
 }
 
-function blockCuts(start: number, length: number): number[] {
-  const cuts = [0, length];
-  for (let at = 512 - (start % 512); at < length; at += 512) cuts.push(at);
-  return cuts;
-}
-
 function withRemovals(slots: Slots, wanted: Wanted): Wanted {
   const all: Wanted = new Map(wanted);
   for (const key of slots.keys) if (!all.has(key)) all.set(key, []);
   return all;
-}
-
-/** What a reader must not see while the file goes through these states; null: all is as it should be. */
-function findFault(content: Buffer, states: readonly Wanted[]): string | null {
-  const { lines, foreign, broken } = inspect(content);
-  if (foreign !== ENGINE_LINES) return `foreign lines: ${foreign}`;
-  if (broken.length > 0) return `broken line: ${broken.join()}`;
-  for (const service of services) {
-    const seen = lines.get(service) ?? [];
-    const ever = states.map((state) => state.get(service) ?? []);
-    const [first = []] = ever;
-    const unknown = seen.find((line) => !ever.some((one) => one.includes(line)));
-    if (unknown !== undefined) return `never stood there: ${unknown}`;
-    if (ever.every((one) => String(one) === String(first)) && String(seen) !== String(first))
-      return `${service} did not change, and reads ${String(seen)}`;
-    if (seen.length === 0 && ever.every((one) => one.length > 0)) return `${service} has no answer`;
-    const missing = first.find((line) => ever.every((one) => one.includes(line)) && !seen.includes(line));
-    if (missing !== undefined) return `missing, though it stayed: ${missing}`;
-  }
-  return null;
 }

@@ -20,6 +20,16 @@ export function readStamp(file: number | string): Stamp {
   return { device: stats.dev, inode: stats.ino, bytes: stats.size, modifiedNs: stats.mtimeNs };
 }
 
+/** Null: it is missing. `RefusedFile` when it is no regular file. */
+export function stampAt(file: string): Stamp | null {
+  try {
+    return readStamp(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
 export function isSameStamp(a: Stamp | null, b: Stamp | null): boolean {
   return (
     a !== null &&
