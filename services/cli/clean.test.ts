@@ -100,7 +100,7 @@ test('cleans what it can reach when the engine does not answer, and says what is
 
 test('fails, and names the file, where something cannot be taken out', async () => {
   await writeHosts();
-  const broken = readFileSync(nodeHosts, 'utf8').replace(/^.*end.*\n/im, '');
+  const broken = readFileSync(nodeHosts, 'utf8').replace(/^# END .*\n/m, '');
   writeFileSync(nodeHosts, broken);
   const { code, stdout } = await clean('--watcher-containers', 'false');
   expect(code).toBe(1);
