@@ -140,9 +140,9 @@ test('drops events that are too old, and forgets their ids two minutes after the
 
 test('refuses a file that is not an event log, and leaves it as it is', () => {
   const foreign = new DatabaseSync(join(folder, 'event-log.db'));
-  foreign.exec('CREATE TABLE theirs (a)');
+  foreign.exec('CREATE TABLE theirs (a); PRAGMA user_version = 1');
   foreign.close();
-  expect(() => new EmbeddedLog({ folder })).toThrow(ConfigError);
+  expect(() => new EmbeddedLog({ folder })).toThrow(/is not an event log/);
   const still = new DatabaseSync(join(folder, 'event-log.db'));
   expect(still.prepare('SELECT name FROM sqlite_schema').all()).toMatchObject([{ name: 'theirs' }]);
   expect(still.prepare('PRAGMA journal_mode').get()).toMatchObject({ journal_mode: 'delete' });
@@ -194,5 +194,27 @@ test('is unavailable while another process holds the file, and writes nothing of
   expect(await log.publish(makePublication(2))).toEqual({ sequence: 2, duplicate: false });
   await vi.waitFor(() => expect(reader.sequences()).toEqual([1, 2]));
   await reader.stop();
+  await log.close();
+});
+
+test('takes all of what is written together or nothing of it', async () => {
+  const log = new EmbeddedLog({ folder });
+  const other = new DatabaseSync(join(folder, 'event-log.db'));
+  other.exec(`CREATE TRIGGER fault BEFORE INSERT ON events WHEN NEW.node = 'bad'
+    BEGIN SELECT RAISE(ABORT, 'planted fault'); END`);
+  const nodes = ['good', 'bad', 'good'];
+  const results = await Promise.allSettled(
+    nodes.map((node, number) => log.publish(makePublication(number, node))),
+  );
+  for (const result of results) {
+    expect(result).toMatchObject({
+      reason: { code: 'UNAVAILABLE', message: expect.stringContaining('planted') as string },
+    });
+  }
+  expect(await log.info()).toMatchObject({ last: 0 });
+  other.exec('DROP TRIGGER fault');
+  other.close();
+  expect(await log.publish(makePublication(1, 'bad'))).toEqual({ sequence: 1, duplicate: false });
+  expect((await readAll(log)).length).toBe(1);
   await log.close();
 });

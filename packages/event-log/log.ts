@@ -60,8 +60,8 @@ export interface Log {
    * the log's memory (two minutes at least) appends nothing and answers `duplicate: true`.
    * Never retries: after `UnavailableError` the outcome is unknown and the same id may be published again.
    * `InvalidInputError` when the log will never take it (too large, not a subject); `ConfigError` when the broker
-   * does not let this client publish as that node. Safe to call many at a time: the order of the calls is the
-   * order in the log.
+   * does not let this client publish as that node. Safe to call many at a time: as long as
+   * none fails, the order of the calls is the order in the log.
    */
   publish(publication: Publication): Promise<Receipt>;
   /**

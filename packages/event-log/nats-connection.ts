@@ -7,6 +7,7 @@
  */
 import { once } from 'node:events';
 import { connect as connectSocket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ConfigError, UnavailableError, quote } from '@elastic-dns/model';
 import { connect, credsAuthenticator, DebugEvents, Events } from 'nats';
 import type { ConnectionOptions, NatsConnection } from 'nats';
@@ -154,6 +155,8 @@ export async function watchConnection(
     }
   })();
   const error = await connection.closed();
+  // The status that tells why may still be on its way.
+  await nextTurn();
   if (silent) return new UnavailableError(`NATS at ${connection.getServer()} has fallen silent`);
   const why = error instanceof Error ? `: ${error.message}` : '';
   return new UnavailableError(`the connection to NATS was lost${why}`, { cause: error });

@@ -129,6 +129,14 @@ describe('the stream', () => {
     await admin.streams.delete('OTHER');
   });
 
+  test('that acknowledges nothing leaves nobody waiting for ever', async () => {
+    await admin.streams.add({ name: STREAM, subjects: ['elastic-dns.events.*.>'], no_ack: true });
+    const agent = open({ manageStream: false });
+    await expect(agent.publish(makePublication(1))).rejects.toThrow(/no answer.*outcome is unknown/);
+    // The proof: it was no trouble of the connection.
+    expect((await admin.streams.info(STREAM)).state.messages).toBe(1);
+  });
+
   test('limits the size of an event with its own limit', async () => {
     const log = open();
     await log.publish(makePublication(1));
