@@ -58,6 +58,7 @@ export function createDialer(options: NatsConnectOptions): Dialer {
     servers: options.servers.map(parseServer),
     settings: {
       name: 'elastic-dns',
+      inboxPrefix: inboxPrefixOf(options.user),
       reconnect: false,
       timeout: CONNECT_TIMEOUT_MS,
       pingInterval: PING_INTERVAL_MS,
@@ -78,6 +79,12 @@ export function createDialer(options: NatsConnectOptions): Dialer {
       }),
     },
   };
+}
+
+/** Answers come below the user's name, so that a broker can keep its users from hearing each other's. */
+function inboxPrefixOf(user: string | undefined): string {
+  // Any other character could end the subject, or mean something in it.
+  return user !== undefined && /^[\w-]+$/.test(user) ? `_INBOX.${user}` : '_INBOX';
 }
 
 function parseServer(text: string): Server {

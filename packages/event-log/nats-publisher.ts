@@ -40,10 +40,10 @@ export class Publisher {
   #sent = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(connection: NatsConnection, events: PublisherEvents) {
+  constructor(connection: NatsConnection, inboxPrefix: string | undefined, events: PublisherEvents) {
     this.#connection = connection;
     this.#events = events;
-    this.#inbox = `${createInbox()}.`;
+    this.#inbox = `${createInbox(inboxPrefix)}.`;
     connection.subscribe(`${this.#inbox}*`, {
       callback: (error, message) => {
         if (error) events.onInboxRefused(translateError(error, 'receive answers from NATS'));

@@ -50,6 +50,7 @@ const MAX_BATCH_BYTES = 16 * 1024 ** 2;
 export interface ReaderLink {
   connection: NatsConnection;
   manager: JetStreamManager;
+  inboxPrefix: string | undefined;
   /** By subject: what to call when the broker does not let us publish to it. */
   refusals: Map<string, (error: ElasticDnsError) => void>;
   onStreamMissing: () => void;
@@ -66,7 +67,7 @@ export class Reader {
   readonly #requestSubject: string;
   /** The last sequence at the start; where reading ends that does not follow. */
   readonly #last: number;
-  readonly #inbox = createInbox();
+  readonly #inbox: string;
   readonly #subscription: Subscription;
   #buffer: LogEntry[] = [];
   #newest: Position | undefined;
@@ -120,6 +121,7 @@ export class Reader {
     last: number,
   ) {
     this.#link = link;
+    this.#inbox = createInbox(link.inboxPrefix);
     this.#options = options;
     this.#consumer = consumer;
     this.incarnation = incarnation;

@@ -25,7 +25,8 @@ beforeAll(async () => {
           users: [
             { user: admin, password: admin }
             { user: n1, password: one, permissions: {
-                publish: ["elastic-dns.events.n1.>"], subscribe: ["_INBOX.>"] } }
+                publish: ["elastic-dns.events.n1.>"], subscribe: ["_INBOX.n1.>"] } }
+            { user: "n 1.>", password: odd }
             { user: deaf, password: deaf, permissions: { publish: [">"], subscribe: ["nothing"] } }
             { user: half, password: half, permissions: {
                 publish: { deny: ["$JS.API.CONSUMER.MSG.NEXT.>"] }, subscribe: ["_INBOX.>"] } }
@@ -198,6 +199,16 @@ describe('permissions', () => {
     }
     expect([first.status, last.status]).toEqual(['fulfilled', 'fulfilled']);
     expect((await readAll(log)).map(({ node }) => node)).toEqual(['n1', 'n1']);
+  });
+
+  test('leave a client its answers that may hear those below its own name only, and one whose name is no subject', async () => {
+    const log = open();
+    await log.info();
+    const agent = open({ user: 'n1', password: 'one', manageStream: false });
+    expect(await agent.publish(makePublication(1))).toMatchObject({ sequence: 1 });
+    const odd = open({ user: 'n 1.>', password: 'odd', manageStream: false });
+    expect(await odd.publish(makePublication(2))).toMatchObject({ sequence: 2 });
+    expect((await readAll(odd)).length).toBe(2);
   });
 
   test.each([

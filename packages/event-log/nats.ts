@@ -163,7 +163,8 @@ export class NatsLog implements Log {
   /** From a new connection to its end; resolves with the reason. */
   async #serve(connection: NatsConnection, backoff: Backoff): Promise<ElasticDnsError> {
     const { promise: ended, resolve: end } = Promise.withResolvers<ElasticDnsError>();
-    const publisher = new Publisher(connection, {
+    const { inboxPrefix } = this.#dialer.settings;
+    const publisher = new Publisher(connection, inboxPrefix, {
       onStreamMissing: () => onStreamMissing(),
       onInboxRefused: end,
     });
@@ -181,7 +182,17 @@ export class NatsLog implements Log {
     const manager = await connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS });
     const maxBytes = await this.#prepareStream(connection, manager);
     const readers = new Set<Reader>();
-    this.#link = { connection, manager, refusals, onStreamMissing, publisher, maxBytes, readers, end };
+    this.#link = {
+      connection,
+      manager,
+      inboxPrefix,
+      refusals,
+      onStreamMissing,
+      publisher,
+      maxBytes,
+      readers,
+      end,
+    };
     this.#wasConnected = true;
     backoff.reset();
     this.#change();
