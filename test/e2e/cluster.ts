@@ -182,13 +182,13 @@ export function expectedNames(running: readonly Running[], caller: string | null
   return names;
 }
 
-/** What a hosts file says, without what every hosts file says. */
+/** What a hosts file says, without what it says of the machine itself (a container of the host network has those lines). */
 export function readNames(text: string): Names {
   const names: Names = {};
   for (const line of text.split('\n')) {
     const [address = '', ...words] = (line.split('#')[0] ?? '').trim().split(/\s+/);
+    if (/^127\.|^::1$|^f[ef]0/.test(address)) continue;
     for (const name of words) {
-      if (/localhost|^ip6-/.test(name)) continue;
       names[name] = [...(names[name] ?? []), address].toSorted();
     }
   }
