@@ -195,6 +195,8 @@ function settingsFor(options: EtcdOptions): Omit<IOptions, 'hosts'> {
       'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
       // A catch-up batch over the default of 4 MB would be lost without an error.
       'grpc.max_receive_message_length': -1,
+      // A page of 10,000 keys arrives while the one before is being used; with the default of 64 KB it waits.
+      'grpc-node.flow_control_window': 4 * 1_024 * 1_024,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 1_000,
       // Otherwise a new client would get the connection that the old one failed on.

@@ -40,7 +40,7 @@ const MAX_OPERATIONS = 128;
 /** Below etcd's --max-request-bytes (1.5 MiB), with room for what a request says around keys and values. */
 const MAX_BYTES = 1_500_000;
 /** How long a watch tries to connect again on its own: a restart of etcd, not an outage that readers should hear of. */
-const BRIDGE_MS = 5_000;
+const BRIDGE_MS = 3_000;
 const RETRY = { minMs: 100, maxMs: 1_000 };
 
 export class EtcdStore implements Store {

@@ -266,7 +266,7 @@ export class Mirror {
   #apply(change: Change, revision: bigint): void {
     this.#revision = revision;
     if (change.puts.size + change.deletes.size === 0) return;
-    const touched = touchedServices(this.registry, change);
+    const touched = this.#listeners.size === 0 ? [] : touchedServices(this.registry, change);
     this.registry.apply(change);
     for (const listener of this.#listeners) listener(change, revision, touched);
   }

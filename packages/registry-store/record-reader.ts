@@ -40,7 +40,8 @@ export class RecordReader {
 
   /** The value's record if it is another one than ours; null also when it cannot be decoded. */
   decodeDiffering(key: string, value: string, ours: StoreRecord | undefined): StoreRecord | null {
-    const encoded = ours && encodeRecord(ours).value;
+    if (ours === undefined) return this.decode(key, value);
+    const encoded = encodeRecord(ours).value;
     // Nearly always so when everything is read again; decoding is what costs.
     if (encoded === value) {
       this.#rejected.delete(key);
