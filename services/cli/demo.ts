@@ -13,6 +13,7 @@ import { runRegistrar } from '@elastic-dns/registrar';
 import { EmbeddedStore } from '@elastic-dns/registry-store/embedded';
 import { Mirror } from '@elastic-dns/registry-store/mirror';
 import { parseHosts, runWatcher, type WatcherStatus } from '@elastic-dns/watcher';
+import { openDataDir } from '@elastic-dns/runtime';
 import type { Cli } from './cli.ts';
 import type { ServiceProcess } from './service-process.ts';
 
@@ -28,10 +29,14 @@ interface Shown {
 
 /** Ends when the signal aborts, or with `once` when everything has been played and is in the files. */
 export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean): Promise<void> {
-  const { config, logger, metrics, health, clock } = service;
+  const { config, metrics, health, clock } = service;
+  // The show is what is to be seen; what goes wrong is told all the same.
+  const logger = service.logger.child({ demo: true }, { level: 'warn' });
   const folder = path.join(config.dataDir, 'demo');
   rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
+  // Taken like any data folder, so that `list --data-dir` and the others read it.
+  const taken = openDataDir(folder);
+  service.closeAtEnd(folder, { close: async () => taken.release() });
   const player = new TracePlayer(demoTrace, { clock });
   const { nodes, steps } = demoTrace;
   cli.say(
@@ -99,7 +104,10 @@ export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean)
     );
   };
   const show = async (): Promise<void> => {
-    const playing = player.run(signal, (step) => cli.print(`${stamp(clock.now())}  ${describeStep(step)}\n`));
+    const nameOf = nameContainers();
+    const playing = player.run(signal, (step) =>
+      cli.print(`${stamp(clock.now())}  ${describeStep(step, nameOf(step))}\n`),
+    );
     let isOver = false;
     void playing.then(() => (isOver = true));
     while (!signal.aborted) {
@@ -127,10 +135,21 @@ function stamp(nowMs: number): string {
   return new Date(nowMs).toISOString().slice(11, 23);
 }
 
-function describeStep({ node, container, event }: TraceStep): string {
+/** Containers by what people call them: known from their first event. */
+function nameContainers(): (step: TraceStep) => string {
+  const names = new Map<string, string>();
+  return ({ container, set }) => {
+    const version = set?.labels?.['elastic-dns.version'];
+    if (set?.name !== undefined)
+      names.set(container, `${set.name}${version === undefined ? '' : ` (version ${version})`}`);
+    return names.get(container) ?? container;
+  };
+}
+
+function describeStep({ node, event }: TraceStep, name: string): string {
   const { kind, ...details } = event;
   const more = Object.values(details).join(' ');
-  return `${node}: engine says ${kind}${more === '' ? '' : ` (${more})`} of ${container}`;
+  return `${node}: engine says ${kind}${more === '' ? '' : ` ${more}`}: ${name}`;
 }
 
 /** What the hosts files say now that they did not say before: one line a name, with the servers that say so. */
