@@ -10,12 +10,12 @@ import {
   type InstanceRecord,
   type Registry,
 } from '@elastic-dns/model';
+import { readSnapshot } from '@elastic-dns/registry-store/snapshot';
 import { Argument, Command, Option } from 'commander';
 import { withStore } from './adapters.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit-codes.ts';
 import { formatAge, type Column } from './output.ts';
-import { readRegistry } from './registry.ts';
 
 const FILTERS = ['namespace', 'service', 'node', 'state'] as const;
 type Filter = Partial<Record<(typeof FILTERS)[number], string>>;
@@ -182,7 +182,7 @@ export function listCommand(cli: Cli): Command {
     .action(
       cli.action(async (name: KindName, filter: Filter) => {
         checkFilter(name, filter);
-        const registry = await withStore(cli.load().config, readRegistry);
+        const { registry } = await withStore(cli.load().config, readSnapshot);
         print(cli, KINDS[name] as Kind<unknown>, registry, filter, name);
         return EXIT.ok;
       }),

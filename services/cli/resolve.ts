@@ -10,11 +10,11 @@ import {
   type Question,
   type Registry,
 } from '@elastic-dns/model';
+import { readSnapshot } from '@elastic-dns/registry-store/snapshot';
 import { Command } from 'commander';
 import { withStore } from './adapters.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit-codes.ts';
-import { readRegistry } from './registry.ts';
 
 export function resolveCommand(cli: Cli): Command {
   return new Command('resolve')
@@ -25,7 +25,7 @@ export function resolveCommand(cli: Cli): Command {
       cli.action(async (name: string, { as }: { as?: string }) => {
         const question = parseQuestion(name);
         if (!question.ok) throw new InvalidInputError(`the name: ${question.reason}`);
-        const registry = await withStore(cli.load().config, readRegistry);
+        const { registry } = await withStore(cli.load().config, readSnapshot);
         const caller = as === undefined ? { namespace: null } : findCaller(registry, as);
         checkAsked(registry, caller, question.value);
         const answer = resolve(registry, caller, question.value);

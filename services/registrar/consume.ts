@@ -7,21 +7,17 @@ import type { Log, LogInfo } from '@elastic-dns/event-log';
 import {
   ConfigError,
   CURSOR_KEY,
-  decodeRecord,
   emptyChange,
   fold,
-  isRegistryKey,
   keyOf,
   mergeChange,
   REDUCER_VERSION,
-  Registry,
-  REGISTRY_RANGE,
   type Change,
   type CursorRecord,
   type LogEntry,
   type Outcome,
+  type Registry,
 } from '@elastic-dns/model';
-import type { Store } from '@elastic-dns/registry-store';
 import type { Logger } from '@elastic-dns/runtime';
 import type { Committer } from './commit.ts';
 
@@ -35,27 +31,6 @@ export interface ConsumeOptions {
   /** Told of the cursor after every commit. */
   onCommitted: (cursor: CursorRecord) => void;
   signal: AbortSignal;
-}
-
-/** The registry as the store holds it, and the revision of its cursor. What is no record is skipped and logged. */
-export async function loadRegistry(
-  store: Store,
-  logger: Logger,
-): Promise<{ registry: Registry; cursorRevision: bigint }> {
-  const registry = new Registry();
-  let cursorRevision = 0n;
-  for await (const page of store.read(REGISTRY_RANGE)) {
-    const change = emptyChange();
-    for (const { key, value, revision } of page.entries) {
-      if (key === CURSOR_KEY) cursorRevision = revision;
-      if (!isRegistryKey(key)) continue;
-      const record = decodeRecord(key, value);
-      if (record.ok) change.puts.set(key, record.value);
-      else logger.warn({ reason: record.reason }, 'a value in the store is no record; it is left alone');
-    }
-    registry.apply(change);
-  }
-  return { registry, cursorRevision };
 }
 
 /**

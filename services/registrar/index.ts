@@ -5,6 +5,7 @@
 import type { Log } from '@elastic-dns/event-log';
 import { LEADER_KEY, type CursorRecord, type Outcome } from '@elastic-dns/model';
 import type { Leadership, Store } from '@elastic-dns/registry-store';
+import { readSnapshot } from '@elastic-dns/registry-store/snapshot';
 import {
   Backoff,
   counter,
@@ -19,7 +20,7 @@ import {
   type Metrics,
 } from '@elastic-dns/runtime';
 import { Committer, type CommitObserver } from './commit.ts';
-import { alignCursor, consume, loadRegistry } from './consume.ts';
+import { alignCursor, consume } from './consume.ts';
 
 /** How often the log is asked how far ahead it is; for the lag metric only. */
 const LAG_INTERVAL_MS = 5_000;
@@ -86,7 +87,9 @@ async function lead(
   observed: Observed,
   settled: () => void,
 ): Promise<void> {
-  const { registry, cursorRevision } = await loadRegistry(store, logger);
+  const { registry, cursorRevision } = await readSnapshot(store, (reason) =>
+    logger.warn({ reason }, 'a value in the store is no record; it is left alone'),
+  );
   const start = alignCursor(registry, await log.info(), logger);
   logger.info({ records: registry.records.size, cursor: start.sequence }, 'loaded the registry');
   observed.cursor(start);
