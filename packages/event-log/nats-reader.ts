@@ -21,6 +21,8 @@ export interface ReaderOptions {
   node: string | undefined;
   limit: number;
   follow: boolean;
+  /** Where reading ends that does not follow. Default: the last sequence that is there. */
+  until: number | undefined;
 }
 
 /** An entry's place and time in the broker's nanoseconds: together they tell one entry from another of that place. */
@@ -58,6 +60,8 @@ export interface ReaderLink {
 
 export class Reader {
   readonly incarnation: string;
+  /** Where reading ends that does not follow. */
+  readonly until: number;
   /** The last entry that was handed over. */
   position: Position | undefined;
   onClose: (() => void) | undefined;
@@ -65,8 +69,6 @@ export class Reader {
   readonly #options: ReaderOptions;
   readonly #consumer: string;
   readonly #requestSubject: string;
-  /** The last sequence at the start; where reading ends that does not follow. */
-  readonly #last: number;
   readonly #inbox: string;
   readonly #subscription: Subscription;
   #buffer: LogEntry[] = [];
@@ -125,10 +127,10 @@ export class Reader {
     this.#options = options;
     this.#consumer = consumer;
     this.incarnation = incarnation;
-    this.#last = last;
+    this.until = options.until ?? last;
     this.position = options.after;
     this.#newest = options.after;
-    this.#done = !options.follow && last <= (options.after?.sequence ?? options.from - 1);
+    this.#done = !options.follow && this.until <= (options.after?.sequence ?? options.from - 1);
     this.#requestSubject = `$JS.API.CONSUMER.MSG.NEXT.${STREAM}.${consumer}`;
     link.refusals.set(this.#requestSubject, (error) => this.fail(error));
     this.#subscription = link.connection.subscribe(this.#inbox, {
@@ -228,7 +230,7 @@ export class Reader {
           new ConflictError(`entry ${position.sequence} is not the one that was read: the log went back`),
         );
       }
-    } else if (!this.#options.follow && position.sequence > this.#last) {
+    } else if (!this.#options.follow && position.sequence > this.until) {
       this.#done = true;
     } else if (position.sequence >= this.#options.from) {
       // The broker starts at the next entry when `from` is further off.
@@ -240,7 +242,7 @@ export class Reader {
         data: message.string(),
         atMs: Math.floor(position.atNs / 1e6),
       });
-      if (!this.#options.follow && position.sequence === this.#last) this.#done = true;
+      if (!this.#options.follow && position.sequence === this.until) this.#done = true;
     }
   }
 

@@ -88,14 +88,15 @@ export class NatsLog implements Log {
     const backoff = new Backoff(RETRY);
     let { incarnation } = options;
     let after: Position | undefined;
+    let until: number | undefined;
     let goodAtMs = performance.now();
     while (!ended.aborted) {
       let reader: Reader | undefined;
       let openedAtMs = Infinity;
       try {
-        reader = await this.#openReader({ from, after, incarnation, node, limit, follow }, ended);
+        reader = await this.#openReader({ from, after, until, incarnation, node, limit, follow }, ended);
         openedAtMs = performance.now();
-        incarnation = reader.incarnation;
+        ({ incarnation, until } = reader);
         for (let batch = await reader.take(); batch; batch = await reader.take()) {
           yield batch;
           goodAtMs = performance.now();
