@@ -5,19 +5,20 @@
 import { waitUntil } from '@elastic-dns/testkit/wait';
 import type { LabNode } from '@elastic-dns/testkit/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startCluster, readNames, type Cluster } from './cluster.ts';
-
-const FRONT = 'web-front-end';
-const BACK = 'backoffice-workers';
-const NAMESPACES = [FRONT, BACK];
+import { startCluster, type Cluster } from './cluster.ts';
+import { ask, BACK, FRONT, makeRun, namesIn, namesOf, short } from './workload.ts';
 
 let cluster: Cluster;
 let n1: LabNode;
 let n2: LabNode;
 let n3: LabNode;
+let run: ReturnType<typeof makeRun>;
+/** The containers that are there all the time. */
+const ids: Record<string, string> = {};
 
 beforeAll(async () => {
   cluster = await startCluster();
+  run = makeRun(cluster);
   [n1, n2, n3] = [cluster.lab.node('n1'), cluster.lab.node('n2'), cluster.lab.node('n3')];
 });
 
@@ -25,38 +26,9 @@ afterAll(async () => {
   await cluster?.stop();
 });
 
-interface More {
-  healthCheck?: { command: string; intervalMs?: number };
-  command?: string[];
-  labels?: Record<string, string>;
-  network?: string;
-  extra?: string[];
-}
-
-/** Starts a container as Compose would label it; it serves its own host name on port 3000. */
-function run(node: LabNode, namespace: string, service: string, more: More = {}): Promise<string> {
-  const labels = {
-    'com.docker.compose.project': namespace,
-    'com.docker.compose.service': service,
-    ...more.labels,
-  };
-  return node.docker.run({ image: cluster.lab.image, ...more, labels });
-}
-
-/** Asks, from inside a container, who serves that name on port 3000: the host name of whoever answers. */
-async function ask(node: LabNode, container: string, name: string): Promise<string> {
-  const argv = ['timeout', '3', 'wget', '-q', '-O', '-', `http://${name}:3000/cgi-bin/who`];
-  const { stdout, stderr, exitCode } = await node.docker.exec(container, argv);
-  if (exitCode !== 0) throw new Error(`asking ${name} ended with ${exitCode}: ${stderr}`);
-  return stdout.split(' ')[0] ?? '';
-}
-
-const converge = (): Promise<void> => cluster.converge(NAMESPACES);
-const short = (id: string): string => id.slice(0, 12);
+const converge = (): Promise<void> => cluster.converge([FRONT, BACK]);
 
 describe('three nodes, two applications', () => {
-  const ids: Record<string, string> = {};
-
   it('every container finds the others by name, across nodes and applications', async () => {
     ids['web'] = await run(n1, FRONT, 'web');
     ids['api1'] = await run(n1, FRONT, 'api');
@@ -215,75 +187,6 @@ describe('three nodes, two applications', () => {
     await converge();
   });
 
-  it('S3: the leader is killed in the middle of a burst, and the spare takes over', async () => {
-    const leader = await leaderName();
-    const burst = Promise.all(
-      [n1, n2, n3].flatMap((node) => Array.from({ length: 4 }, () => run(node, BACK, 'burst'))),
-    );
-    const process = cluster.registrars.get(leader);
-    await process?.kill();
-    expect(process?.state()).toBe('gone');
-    const started = await burst;
-    await converge();
-    expect(await leaderName()).not.toBe(leader);
-    cluster.registrars.set(leader, await cluster.startRegistrar(leader));
-    await Promise.all(
-      started.map((id, index) => ([n1, n2, n3][Math.floor(index / 4)] ?? n1).docker.remove(id)),
-    );
-    await converge();
-  });
-
-  it('the engine restarts', async () => {
-    const before = n2.engine.pid();
-    await n2.engine.restart();
-    expect(n2.engine.pid()).not.toBe(before);
-    await converge();
-    await n2.docker.start(ids['api2'] ?? '');
-    await n2.docker.start(ids['queue'] ?? '');
-    await converge();
-    expect(await ask(n2, ids['queue'] ?? '', `api.${FRONT}`)).not.toBe('');
-  });
-
-  it('agents and watchers are killed while containers change, and catch up', async () => {
-    const member = cluster.members.find(({ node }) => node === n3);
-    if (!member) throw new Error('n3 is gone');
-    await Promise.all([member.agent.kill(), member.watcher.kill()]);
-    expect([member.agent.state(), member.watcher.state()]).toEqual(['gone', 'gone']);
-    await n3.docker.stop(ids['scheduler'] ?? '');
-    const added = await run(n3, BACK, 'added');
-    member.agent = await cluster.startAgent(n3);
-    member.watcher = await cluster.startWatcher(n3);
-    await converge();
-    await n3.docker.start(ids['scheduler'] ?? '');
-    await n3.docker.remove(added);
-    await converge();
-  });
-
-  it('S7: with NATS, etcd and the registrars gone every hosts file stays as it is, also through a restart of the watchers', async () => {
-    const web = ids['web'] ?? '';
-    const before = await fileOf(n1, web);
-    await Promise.all([cluster.etcd.kill(), cluster.nats.kill()]);
-    for (const registrar of cluster.registrars.values()) await registrar.kill();
-    expect([cluster.etcd.state(), cluster.nats.state()]).toEqual(['gone', 'gone']);
-    const member = cluster.members.find(({ node }) => node === n1);
-    if (!member) throw new Error('n1 is gone');
-    await member.watcher.stop();
-    member.watcher = await cluster.startWatcher(n1);
-    // The engine wipes the file at a restart: only a watcher that knows the names can bring them back.
-    await n1.docker.restart(web);
-    await waitUntil(async () => (await namesIn(n1, web)).includes('api'), {
-      what: 'the names from the last good state',
-    });
-    expect(readNames(await fileOf(n1, web))).toEqual(readNames(before));
-    await Promise.all([cluster.etcd.start(), cluster.nats.start()]);
-    for (const name of cluster.registrars.keys())
-      cluster.registrars.set(name, await cluster.startRegistrar(name));
-    const added = await run(n2, FRONT, 'after-the-outage');
-    await cluster.converge(NAMESPACES, 60_000);
-    await n2.docker.remove(added);
-    await converge();
-  });
-
   it('shows the same to people: list, resolve and events', async () => {
     const list = JSON.parse((await cluster.cli('list', 'services', '--json')).stdout) as {
       namespace: string;
@@ -301,22 +204,3 @@ describe('three nodes, two applications', () => {
     expect(events.length).toBeGreaterThan(10);
   });
 });
-
-async function fileOf(node: LabNode, container: string): Promise<string> {
-  return (await node.docker.exec(container, ['cat', '/etc/hosts'])).stdout;
-}
-
-async function namesOf(node: LabNode, container: string): Promise<Record<string, string[]>> {
-  return readNames(await fileOf(node, container));
-}
-
-async function namesIn(node: LabNode, container: string): Promise<string[]> {
-  return Object.keys(await namesOf(node, container));
-}
-
-/** Who holds the leader's key. */
-async function leaderName(): Promise<string> {
-  return waitUntil(async () => (await cluster.store.get('/elastic-dns/leader'))?.value ?? '', {
-    what: 'a leader',
-  });
-}
