@@ -29,6 +29,11 @@ export function formatMarked(line: string | null, bytes: number): string {
   return `${(line ?? '#').padEnd(bytes - MARK_BYTES)}${MARK}\n`;
 }
 
+/** Every line with its mark, as long as it happens to be: for a file that is replaced as a whole. */
+export function markLines(lines: string): string {
+  return lines.replaceAll('\n', ` ${MARK}\n`);
+}
+
 /** `foreign`: not ours. `room`: ours, a comment. `broken`: ours, but neither; resolvers may see anything in it. */
 export type Reading = { kind: 'foreign' | 'room' | 'broken' } | { kind: 'answer'; line: string };
 

@@ -24,6 +24,7 @@ import {
 } from '@elastic-dns/model';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseHosts } from './hosts-text.ts';
+import { InPlaceFile } from './in-place-file.ts';
 import { NodeFile, replaceFile } from './node-file.ts';
 import { Renderer } from './render.ts';
 import { instanceRecord, registryOf } from './samples.ts';
@@ -77,6 +78,17 @@ const read = (): string => readFileSync(file, 'utf8');
 const ours = (): unknown => parseHosts(read()).filter(({ names }) => names[0]?.includes('.'));
 
 describe("the node's own hosts file", () => {
+  it('are ours as well where an engine has copied the file into a container of the host network', async () => {
+    await settle();
+    const copy = path.join(folder, 'copy');
+    writeFileSync(copy, readFileSync(file));
+    const empty = new Renderer(registryOf([])).sourceFor({ namespace: 'shop' });
+    const container = new InPlaceFile(copy, empty, { wrote: () => undefined, guarded: () => undefined });
+    expect(parseHosts(readFileSync(copy, 'utf8'))).toContainEqual(view(registry, { namespace: null })[0]);
+    for (let due: number | null = nowMs; due !== null; due = container.flush(nowMs)) nowMs = due;
+    expect(parseHosts(readFileSync(copy, 'utf8'))).toEqual(parseHosts(BEFORE));
+  });
+
   it('gets a block with the view of the node, which has no bare names, and keeps every other byte (S8)', async () => {
     await settle();
     expect(read().startsWith(BEFORE)).toBe(true);

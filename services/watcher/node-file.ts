@@ -13,6 +13,7 @@ import path from 'node:path';
 import { qualify } from '@elastic-dns/model';
 import { findBlock, replaceBlock } from './block.ts';
 import { InPlaceFile, type WriteObserver } from './in-place-file.ts';
+import { markLines } from './marked-line.ts';
 import type { Renderer, ServiceName } from './render.ts';
 import { isSameStamp, readStamp, stampAt, type Stamp } from './stamp.ts';
 import { problemOf, RefusedFile, RETRY_MS, type WriteProblem } from './write-problem.ts';
@@ -85,7 +86,8 @@ export class NodeFile {
     const before = stamp ? await readFile(file, 'latin1') : '';
     const place = findBlock(before);
     if (!place.ok) throw new RefusedFile(place.reason);
-    const after = replaceBlock(before, place, this.#renderer.textFor(NODE));
+    // Marked one by one: an engine copies this file into containers of the host network, where they are ours as well.
+    const after = replaceBlock(before, place, markLines(this.#renderer.textFor(NODE)));
     if (after === before && stamp) {
       this.#settle(stamp);
       return null;
