@@ -112,7 +112,7 @@ const SHOWN: Record<string, Container | null> = {
   paused: container({ status: 'paused' }),
   networkless: container({ networks: [] }),
   unnamed: container({ labels: {} }),
-  restarted: container({ startedAtMs: START_MS + 400 }),
+  restarted: container({ startedAtMs: NOW_MS + 400 }),
   restarting: container({ status: 'restarting' }),
   exited: container({ status: 'exited' }),
   gone: null,
@@ -203,8 +203,20 @@ test('a stop signal that came before the container was seen counts once it is', 
 
 test('a stop signal of the run before does not count for the next', () => {
   const killed = happen(forgetSeen(STATES['ready'] ?? newLife(id)), { kind: 'kill', signal: 15 }).life;
-  const step = see(killed, container({ startedAtMs: START_MS + 300 }));
+  const step = see(killed, container({ startedAtMs: NOW_MS + 300 }));
   expect(step.say?.body).toMatchObject({ type: 'instance.started', data: { instance: { state: 'ready' } } });
+});
+
+test('a stop signal is over with the run that it ended, also when the end and the next start were lost', () => {
+  const stopping = STATES['stopping'] ?? newLife(id);
+  const ended = see(stopping, container({ status: 'exited' })).life;
+  expect(see(ended, container({ startedAtMs: NOW_MS + 300 })).say?.body).toMatchObject({
+    type: 'instance.started',
+    data: { instance: { state: 'ready' } },
+  });
+  expect(see(stopping, container({ startedAtMs: NOW_MS + 300 })).say?.body).toMatchObject({
+    data: { instance: { state: 'ready' } },
+  });
 });
 
 test('what was asked at the connect event is told as the start, at the time of the start', () => {

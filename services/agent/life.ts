@@ -24,8 +24,8 @@ export interface Life {
   readonly seen: Container | null;
   /** What the log knows of it: an instance, why it was refused, or nothing (or that it stopped). */
   readonly told: Translated;
-  /** The signal that may be ending it. */
-  readonly signalled: { signal: number; atMs: number } | null;
+  /** The signal that may be ending it; when it was sent by the engine's clock, and when that was heard of by ours. */
+  readonly signalled: { signal: number; sentAtMs: number; heardAtMs: number } | null;
   /** When a process in it was last killed for want of memory. */
   readonly outOfMemoryAtMs: number | null;
 }
@@ -107,7 +107,8 @@ export function live(life: Life, event: EngineEvent, nowMs: number, options: Lif
     case 'health':
       return change({ health: event.health });
     case 'kill': {
-      const signalled = { ...life, signalled: { signal: event.signal, atMs: nowMs } };
+      const signal = { signal: event.signal, sentAtMs: cause.observedAtMs, heardAtMs: nowMs };
+      const signalled = { ...life, signalled: signal };
       if (!seen) return { ...look, life: signalled };
       return isUp && event.signal === seen.stopSignal ? tell(signalled, cause, nowMs, options) : nothing;
     }
@@ -136,18 +137,20 @@ export function look(
   const told = life.told?.kind === 'instance' ? life.told.instance : null;
   // It runs but has no start time: the engine could give no more than its short description. What was told is better.
   if (told && isRunning(container) && container.startedAtMs === 0) return { life, say: null, look: null };
-  const isNewRun = told !== null && isAnotherRun(told, container);
-  const next = { ...life, seen: container, signalled: isNewRun ? null : life.signalled };
   // What was asked for before a start has been answered with it.
   const observedAtMs = Math.max(cause.observedAtMs, container.startedAtMs);
-  return tell(next, { ...cause, observedAtMs }, nowMs, options);
+  return tell({ ...life, seen: container }, { ...cause, observedAtMs }, nowMs, options);
 }
 
 /** Says what is different between what was seen and what was told. */
 function tell(life: Life, cause: Cause, nowMs: number, options: LifeOptions): Step {
   const { seen, told, signalled } = life;
   if (!seen || !isRunning(seen)) return tellStopped(life, seen?.status ?? 'removed', cause, options);
-  const isStopping = signalled?.signal === seen.stopSignal && nowMs - signalled.atMs < STOPPING_LIMIT_MS;
+  const isStopping =
+    signalled?.signal === seen.stopSignal &&
+    // A signal from before the start was for the run before, whose end was not told.
+    signalled.sentAtMs >= seen.startedAtMs &&
+    nowMs - signalled.heardAtMs < STOPPING_LIMIT_MS;
   const translated = translate(seen, { ...options, isStopping });
   if (!translated) return tellStopped(life, 'asks for no name', cause, options);
   const next: Life = { ...life, signalled: isStopping ? signalled : null };

@@ -5,151 +5,154 @@ import type { Engine } from '@elastic-dns/engine';
 import { demoTrace } from '@elastic-dns/engine/demo-trace';
 import { TracePlayer } from '@elastic-dns/engine/trace';
 import { VirtualClock } from '@elastic-dns/runtime';
-import { CONFIG, expected, held, start, START_MS, startOn, type Agent } from './harness.ts';
-import { STOPPING_LIMIT_MS } from './life.ts';
-import { containerId, MemoryLog, sampleContainer } from './samples.ts';
+import { expected, held, start, START_MS, startOn, type Agent } from './fixture.ts';
+import { containerId, MemoryLog, sampleContainer, type TestEngine } from './samples.ts';
 
-const HEALTHCHECK = { health: 'starting' } as const;
+/** Much less than a container is given to stop, so that the end of that time mends nothing. */
+const INTERVAL_MS = 5_000;
+
+/** What may happen to a container. */
+const LIVES = ['run', 'stop', 'crash', 'restart', 'remove', 'health', 'pause', 'move'] as const;
+/** What may happen around them. */
+const TROUBLES = [
+  'hold question',
+  'hold answer',
+  'release',
+  'away',
+  'back',
+  'log down',
+  'log deaf',
+  'log up',
+] as const;
 
 type Act =
-  | {
-      do:
-        | 'run'
-        | 'stop'
-        | 'crash'
-        | 'restart'
-        | 'remove'
-        | 'health'
-        | 'pause'
-        | 'move'
-        | 'hold question'
-        | 'hold answer';
-      to: number;
-    }
-  | { do: 'release' | 'settle' | 'lose' | 'deliver' | 'away' | 'back' | 'log down' | 'log deaf' | 'log up' };
+  | { do: (typeof LIVES)[number] | (typeof TROUBLES)[number] | 'settle'; to: number }
+  | { do: 'lose'; pattern: number }
+  | { do: 'interval' };
 
-const acts: fc.Arbitrary<Act> = fc.oneof(
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      do: fc.constantFrom(
-        'run',
-        'stop',
-        'crash',
-        'restart',
-        'remove',
-        'health',
-        'pause',
-        'move',
-        'hold question',
-        'hold answer',
-      ),
-      to: fc.integer({ min: 1, max: 4 }),
-    }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      do: fc.constantFrom(
-        'release',
-        'settle',
-        'lose',
-        'deliver',
-        'away',
-        'back',
-        'log down',
-        'log deaf',
-        'log up',
-      ),
-    }),
-  },
+const to = fc.integer({ min: 1, max: 4 });
+const withoutLoss: fc.Arbitrary<Act> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom(...LIVES), to }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom(...TROUBLES), to }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('settle' as const), to }) },
+);
+const withLoss: fc.Arbitrary<Act> = fc.oneof(
+  { weight: 6, arbitrary: withoutLoss },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('lose' as const), pattern: fc.nat(0xffff) }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'interval' as const }) },
 );
 
-async function act(agent: Agent, schedule: readonly Act[]): Promise<void> {
-  const { engine, log, clock, settle } = agent;
+/** One container of the engine lives on, in the way of the real one. */
+async function live(engine: TestEngine, what: string, number: number, startedAtMs: number): Promise<void> {
+  const id = containerId(number);
+  const container = (await engine.truth()).find((each) => each.id === id);
+  const fresh = sampleContainer(number, { health: number % 2 ? 'starting' : 'none', startedAtMs });
+  const networks = [{ name: 'shop_default', ipv4: `10.0.1.${(startedAtMs / 1_000) % 250}`, ipv6: null }];
+  if (what === 'run' && !container) engine.start(fresh);
+  if (!container) return;
+  if (what === 'remove') engine.remove(container);
+  const runs = container.status === 'running' || container.status === 'paused';
+  if (runs && ['stop', 'crash', 'restart'].includes(what)) {
+    if (what !== 'crash') engine.happen(id, { kind: 'kill', signal: 15 });
+    engine.happen(id, { kind: 'die', exitCode: 0 }, { ...container, status: 'exited' });
+  }
+  if (what === 'restart') {
+    engine.happen(id, { kind: 'connect', network: 'shop_default' }, fresh, startedAtMs);
+    engine.happen(id, { kind: 'start' }, fresh, startedAtMs);
+  }
+  if (!runs) return;
+  if (what === 'health' && container.health !== 'none') {
+    const health = container.health === 'healthy' ? 'unhealthy' : 'healthy';
+    engine.happen(id, { kind: 'health', health }, { ...container, health });
+  }
+  if (what === 'pause') {
+    const isPaused = container.status === 'paused';
+    const status = isPaused ? 'running' : 'paused';
+    engine.happen(id, { kind: isPaused ? 'unpause' : 'pause' }, { ...container, status });
+  }
+  if (what === 'move') {
+    engine.happen(id, { kind: 'disconnect', network: 'shop_default' });
+    engine.happen(id, { kind: 'connect', network: 'shop_default' }, { ...container, networks });
+  }
+}
+
+/** Plays a schedule, then heals whatever it has broken and waits for what tries again. */
+async function play({ engine, log, clock, settle }: Agent, schedule: readonly Act[]): Promise<void> {
   const releases: (() => void)[] = [];
-  let seconds = 1;
-
-  const live = async (what: Act['do'], number: number): Promise<void> => {
-    const id = containerId(number);
-    const container = (await engine.truth()).find((each) => each.id === id);
-    const health = number % 2 ? HEALTHCHECK : {};
-    const fresh = sampleContainer(number, { ...health, startedAtMs: 1_000 * ++seconds });
-    if (what === 'run' && !container) engine.start(fresh);
-    if (!container) return;
-    if (what === 'remove') engine.remove(container);
-    const runs = container.status === 'running' || container.status === 'paused';
-    if ((what === 'stop' || what === 'restart') && runs) engine.happen(id, { kind: 'kill', signal: 15 });
-    if (['stop', 'crash', 'restart'].includes(what) && runs)
-      engine.happen(id, { kind: 'die', exitCode: 0 }, { ...container, status: 'exited' });
-    if (what === 'restart') {
-      engine.happen(id, { kind: 'connect', network: 'shop_default' }, fresh, fresh.startedAtMs);
-      engine.happen(id, { kind: 'start' }, fresh, fresh.startedAtMs);
-    }
-    if (!runs) return;
-    if (what === 'health' && container.health !== 'none') {
-      const next = container.health === 'healthy' ? 'unhealthy' : 'healthy';
-      engine.happen(id, { kind: 'health', health: next }, { ...container, health: next });
-    }
-    if (what === 'pause') {
-      const status = container.status === 'paused' ? 'running' : 'paused';
-      engine.happen(id, { kind: status === 'paused' ? 'pause' : 'unpause' }, { ...container, status });
-    }
-    if (what === 'move') {
-      const networks = [{ name: 'shop_default', ipv4: `10.0.1.${seconds}`, ipv6: null }];
-      engine.happen(id, { kind: 'disconnect', network: 'shop_default' });
-      engine.happen(id, { kind: 'connect', network: 'shop_default' }, { ...container, networks });
-    }
-  };
-
-  for (const each of schedule) {
-    if ('to' in each && (each.do === 'hold question' || each.do === 'hold answer'))
-      releases.push(engine.hold(containerId(each.to), each.do === 'hold question' ? 'question' : 'answer'));
-    else if ('to' in each) await live(each.do, each.to);
-    else if (each.do === 'release') for (const release of releases.splice(0)) release();
-    else if (each.do === 'settle') await settle();
-    else if (each.do === 'lose' || each.do === 'deliver') engine.losesEvents = each.do === 'lose';
-    else if (each.do === 'away') engine.goAway();
-    else if (each.do === 'back') {
-      engine.comeBack();
-      await clock.advance(15_000);
-    } else {
-      log.mode = each.do === 'log down' ? 'down' : each.do === 'log deaf' ? 'deaf' : 'up';
-      if (log.mode === 'up') await clock.advance(5_000);
+  const modes = { 'log down': 'down', 'log deaf': 'deaf', 'log up': 'up' } as const;
+  for (const [index, act] of [...schedule, { do: 'back', to: 0 } as const].entries()) {
+    switch (act.do) {
+      case 'lose':
+        engine.lossPattern = act.pattern;
+        break;
+      case 'interval':
+        await clock.advance(1.2 * INTERVAL_MS);
+        break;
+      case 'settle':
+        await settle();
+        break;
+      case 'hold question':
+      case 'hold answer':
+        releases.push(engine.hold(containerId(act.to), act.do === 'hold question' ? 'question' : 'answer'));
+        break;
+      case 'release':
+        for (const release of releases.splice(0)) release();
+        break;
+      case 'away':
+        engine.goAway();
+        break;
+      case 'back':
+        engine.comeBack();
+        await clock.advance(15_000);
+        break;
+      case 'log down':
+      case 'log deaf':
+      case 'log up':
+        log.mode = modes[act.do];
+        await clock.advance(1_000);
+        break;
+      case 'run':
+      case 'stop':
+      case 'crash':
+      case 'restart':
+      case 'remove':
+      case 'health':
+      case 'pause':
+      case 'move':
+        await live(engine, act.do, act.to, 1_000 * (index + 2));
+        break;
     }
   }
   for (const release of releases) release();
-  engine.comeBack();
-  engine.losesEvents = false;
+  engine.lossPattern = 0;
   log.mode = 'up';
   await clock.advance(20_000);
   await settle();
 }
 
 test('L1: when all is quiet again the log adds up to what runs, without another snapshot if no event was lost', async () => {
-  const losesNothing = acts.filter((each) => each.do !== 'lose');
   await fc.assert(
-    fc.asyncProperty(fc.array(losesNothing, { maxLength: 40 }), async (schedule) => {
+    fc.asyncProperty(fc.array(withoutLoss, { maxLength: 40 }), async (schedule) => {
       const agent = await start({ config: { snapshotIntervalMs: 1e9 } });
-      await act(agent, schedule);
+      await play(agent, schedule);
       expect(held(agent.log.registry)).toEqual(expected(await agent.engine.truth()));
       await agent.stop();
     }),
-    { numRuns: 150 },
+    { numRuns: 300 },
   );
 });
 
 test('L1: when all is quiet again the log adds up to what runs one interval later, whatever was lost', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(acts, { maxLength: 40 }), async (schedule) => {
-      const agent = await start();
-      await act(agent, schedule);
-      await agent.clock.advance(1.2 * CONFIG.snapshotIntervalMs + STOPPING_LIMIT_MS);
+    fc.asyncProperty(fc.array(withLoss, { maxLength: 40 }), async (schedule) => {
+      const agent = await start({ config: { snapshotIntervalMs: INTERVAL_MS } });
+      await play(agent, schedule);
+      await agent.clock.advance(1.2 * INTERVAL_MS);
       await agent.settle();
       expect(held(agent.log.registry)).toEqual(expected(await agent.engine.truth()));
       await agent.stop();
     }),
-    { numRuns: 150 },
+    { numRuns: 300 },
   );
 });
 

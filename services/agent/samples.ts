@@ -41,6 +41,9 @@ export function sampleContainer(number: number, overrides: Partial<Container> = 
 
 export type Happening = TraceStep['event'];
 
+/** The loss pattern that loses all. */
+export const ALL_EVENTS = 0xffff;
+
 /** A log in memory. What it took is in `events`, whatever it answered. */
 export class MemoryLog implements Pick<Log, 'publish'> {
   readonly entries: Publication[] = [];
@@ -94,8 +97,9 @@ export class TestEngine extends PlayedEngine {
   readonly #held = new Map<string, { what: 'question' | 'answer'; until: Promise<void> }>();
   readonly #lost = new WeakSet<EngineEvent>();
   #lastNs = 0n;
-  /** Events that happen now are lost on the way. */
-  losesEvents = false;
+  /** Which of the events that happen from now on are lost on the way: those whose bit is set, over and over. */
+  lossPattern = 0;
+  #count = 0;
   inspects = 0;
   /** Happens while the next list is under way, which shows what was before it. */
   duringList: (() => void) | null = null;
@@ -109,7 +113,7 @@ export class TestEngine extends PlayedEngine {
     const atNs = BigInt(atMs) * 1_000_000n;
     this.#lastNs = atNs > this.#lastNs ? atNs : this.#lastNs + 1n;
     const event = { ...happening, containerId: id, atNs: this.#lastNs };
-    if (this.losesEvents) this.#lost.add(event);
+    if ((this.lossPattern >> (this.#count++ % 16)) & 1) this.#lost.add(event);
     this.play(event, container);
   }
 

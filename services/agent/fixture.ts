@@ -1,14 +1,19 @@
 /**
- * An agent under test, on an engine, a log and a clock that the test commands; and what the log should add up to.
+ * Agents under test: on an engine, a log and a clock that the test commands, or on real ones; and what the log should add
+ * up to.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished, vi } from 'vitest';
+import { createDockerEngine } from '@elastic-dns/engine/docker';
 import type { Engine } from '@elastic-dns/engine';
-import type { Container, Registry } from '@elastic-dns/model';
+import type { Log } from '@elastic-dns/event-log';
+import { fold, Registry, type Container, type LogEntry } from '@elastic-dns/model';
 import { createLogger, createMetrics, Health, VirtualClock, type Logger } from '@elastic-dns/runtime';
-import { runAgent, type AgentConfig, type AgentStatus } from './index.ts';
+import type { RunOptions } from '@elastic-dns/testkit/docker';
+import type { Lab, LabNode } from '@elastic-dns/testkit/lab';
+import { runAgent, type AgentConfig, type AgentOptions, type AgentStatus } from './index.ts';
 import { MemoryLog, NODE, TestEngine } from './samples.ts';
 import { translate, type NodeFacts } from './translate.ts';
 
@@ -126,4 +131,92 @@ export function held(registry: Registry, node: NodeFacts = NODE): string[] {
 
 export function sorted(texts: readonly string[]): string[] {
   return texts.toSorted((a, b) => (a < b ? -1 : 1));
+}
+
+/** For what a real engine or log does. */
+export const WAIT = { timeout: 30_000, interval: 50 };
+
+export interface RealAgent {
+  status: () => AgentStatus;
+  stop: () => Promise<void>;
+}
+
+/** An agent on the real engine of a node, with the real time; it has said all that runs. */
+export async function startReal(
+  { docker }: LabNode,
+  given: Partial<AgentOptions> & Pick<AgentOptions, 'log'>,
+): Promise<RealAgent> {
+  const abort = new AbortController();
+  const engine = given.engine ?? createDockerEngine({ host: docker.host, pingIntervalMs: 500 });
+  const known = Promise.withResolvers<() => AgentStatus>();
+  const ended = runAgent({
+    engine,
+    node: NODE,
+    config: { ...CONFIG, snapshotIntervalMs: 3_600_000 },
+    dataDir: makeFolder(),
+    logger: createLogger({ level: 'silent' }),
+    metrics: createMetrics({ processMetrics: false }),
+    health: new Health(),
+    signal: abort.signal,
+    onStatus: known.resolve,
+    ...given,
+  });
+  const status = await known.promise;
+  await vi.waitFor(() => expect(status()).toMatchObject({ engine: true, buffered: 0 }), WAIT);
+  return {
+    status,
+    stop: async () => {
+      abort.abort();
+      await ended;
+      await engine.close();
+    },
+  };
+}
+
+/** Everything in the log. */
+export async function readEntries(log: Log): Promise<LogEntry[]> {
+  const entries: LogEntry[] = [];
+  for await (const batch of log.read({ from: 1, follow: false })) entries.push(...batch);
+  return entries;
+}
+
+/** What a registrar makes of the log: each instance, with its state and address. */
+export async function readRegistry(log: Log): Promise<Record<string, string>> {
+  const registry = new Registry();
+  for (const entry of await readEntries(log)) registry.apply(fold(registry, entry).change);
+  expect([...registry.setAside.values()]).toEqual([]);
+  const instances = [...registry.subjectsOf(NODE.name)].flatMap((id) => {
+    const subject = registry.subject(id);
+    return subject?.kind === 'instance' ? [subject.instance] : [];
+  });
+  return Object.fromEntries(instances.map(({ id, state, ipv4 }) => [id.slice(-12), `${state} ${ipv4}`]));
+}
+
+/** What the engine's command line says of what runs. */
+async function readEngine({ docker }: LabNode): Promise<Record<string, string>> {
+  const ids = (await docker.command(['ps', '--quiet', '--no-trunc'])).split('\n').filter(Boolean);
+  const found: Record<string, string> = {};
+  for (const id of ids) {
+    const { State, NetworkSettings } = await docker.inspect(id);
+    const states: Record<string, string> = { healthy: 'ready', starting: 'starting', unhealthy: 'unready' };
+    const state = State.Status === 'paused' ? 'unready' : (states[State.Health?.Status ?? ''] ?? 'ready');
+    const [address] = Object.values(NetworkSettings.Networks);
+    found[id.slice(0, 12)] = `${state} ${address?.IPAddress}`;
+  }
+  return found;
+}
+
+/** L1: waits until the log says what the engine says. */
+export async function addsUp(log: Log, node: LabNode): Promise<void> {
+  await vi.waitFor(async () => expect(await readRegistry(log)).toEqual(await readEngine(node)), WAIT);
+}
+
+/** Starts a container that asks for a name, with a health check that passes if it is to have one. */
+export function runContainer(lab: Lab, node: LabNode, options: Partial<RunOptions> = {}): Promise<string> {
+  const labels = { 'com.docker.compose.project': 'shop', 'com.docker.compose.service': 'api' };
+  return node.docker.run({ image: lab.image, labels, ...options });
+}
+
+export async function removeAll({ docker }: LabNode): Promise<void> {
+  await docker.remove(...(await docker.list()));
 }
