@@ -163,6 +163,25 @@ describe('a file that is written in place', () => {
     expect(seen.wrote).toBe(1);
   });
 
+  it('is written at once when something changes while old lines still stay for late readers', () => {
+    settle();
+    let due: number | null = null;
+    // Two instances that take turns: now and then all lines have to go back to earlier room.
+    for (let round = 1; due === null && round < 200; round++) {
+      nowMs += 10_000;
+      lines.set('api.shop', [`10.0.1.${round} api api.shop`, `10.0.2.${round} api api.shop`]);
+      file.touch('api.shop');
+      due = file.flush(nowMs);
+    }
+    expect(due).toBe(nowMs + 20);
+    lines.set('web.shop', ['10.0.0.9 web web.shop']);
+    file.touch('web.shop');
+    file.flush(nowMs);
+    expect(addresses('web')).toEqual(['10.0.0.9']);
+    file.flush(nowMs + 20);
+    expect(addresses('api')).toHaveLength(2);
+  });
+
   it('loses the lines of services that have gone, also of those that went while nobody watched', () => {
     settle();
     lines.delete('api.shop');

@@ -14,10 +14,11 @@ import { isSameStamp, readStamp, stampFile, type Stamp } from './stamp.ts';
 import { problemOf, RETRY_MS, type WriteProblem } from './write-problem.ts';
 
 /** How long a file that somebody else has written must stay as it is: the engine's rewrites take a fraction of this. */
-const SETTLE_MS = 20;
+export const SETTLE_MS = 20;
 /** The same for one that looks half written. A person may have left it so. */
 const SETTLE_HALF_MS = 1_000;
 
+const LINE_END = 0x0a;
 const LOCALHOST = /^[^#\n]*[ \t]localhost([ \t\r\n]|$)/m;
 
 /** What a file is to hold: the lines of each service. */
@@ -46,7 +47,10 @@ export class InPlaceFile {
   #known: Stamp | null = null;
   /** The file as somebody else left it, and since when it has been so. */
   #foreign: { stamp: Stamp; sinceMs: number } | null = null;
-  #dueMs: number | null = 0;
+  /** Something is to be written, or looked for. */
+  #hasWork = true;
+  /** Until when it is no use to try. */
+  #blockedMs = 0;
   #problem: WriteProblem | null = null;
 
   constructor(path: string, source: LineSource, observer: WriteObserver) {
@@ -63,7 +67,7 @@ export class InPlaceFile {
   /** The lines of this service may have changed. */
   touch(key: string): void {
     this.#touched.add(key);
-    this.#dueMs ??= 0;
+    this.#hasWork = true;
   }
 
   /** Whether the file is still as we left it, by its stamp. Otherwise the next `flush` reads it. */
@@ -73,44 +77,48 @@ export class InPlaceFile {
     } catch {
       // The next flush meets the same error, and says so.
     }
-    this.#dueMs ??= 0;
+    this.#hasWork = true;
   }
 
   /** The next `flush` reads the file whatever its stamp says. */
   reread(): void {
     this.#forget();
-    this.#dueMs ??= 0;
   }
 
   /** Writes what is due. Returns when to call again; null: when something has changed. */
   flush(nowMs: number): number | null {
-    if (this.#dueMs === null || this.#dueMs > nowMs) return this.#dueMs;
+    const dueMs = this.#dueMs();
+    if (dueMs === null || dueMs > nowMs) return dueMs;
     try {
-      this.#dueMs = this.#write(nowMs);
+      this.#write(nowMs);
     } catch (error) {
       this.#forget();
       this.#problem = problemOf(this.path, error);
-      this.#dueMs = nowMs + RETRY_MS;
+      this.#blockedMs = nowMs + RETRY_MS;
     }
-    return this.#dueMs;
+    return this.#dueMs();
+  }
+
+  #dueMs(): number | null {
+    return this.#hasWork ? this.#blockedMs : (this.#slots?.dueMs ?? null);
   }
 
   #forget(): void {
     this.#slots = null;
     this.#known = null;
     this.#touchedAll = true;
+    this.#hasWork = true;
   }
 
-  #write(nowMs: number): number | null {
+  #write(nowMs: number): void {
     // Nothing but the file itself: not what a link points to, and no waiting for the other end of a pipe.
     const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const file = openSync(this.path, flags);
     try {
       const stamp = readStamp(file);
       if (!isSameStamp(stamp, this.#known)) this.#forget();
-      const slots = this.#slots ?? this.#learn(file, stamp, nowMs);
-      if (typeof slots === 'number') return slots;
-      this.#slots = slots;
+      const slots = (this.#slots ??= this.#learn(file, stamp, nowMs));
+      if (!slots) return;
       const writes = slots.plan(this.#wanted(slots), nowMs);
       if (!isSameStamp(readStamp(file), stamp)) return this.#startOver(nowMs);
       if (writes.length === 0) {
@@ -123,29 +131,32 @@ export class InPlaceFile {
       }
       this.#touched.clear();
       this.#touchedAll = false;
+      this.#hasWork = false;
       this.#foreign = null;
       this.#problem = null;
-      return slots.dueMs;
     } finally {
       closeSync(file);
     }
   }
 
-  /** Reads a file that somebody else has written once it has settled; before that, when to look again. */
-  #learn(file: number, stamp: Stamp, nowMs: number): Slots | number {
+  /** Reads a file that somebody else has written, once it has settled; null before that. */
+  #learn(file: number, stamp: Stamp, nowMs: number): Slots | null {
     if (!this.#foreign || !isSameStamp(this.#foreign.stamp, stamp)) this.#foreign = { stamp, sinceMs: nowMs };
-    const settledMs = (halfMs: number): number => (this.#foreign?.sinceMs ?? nowMs) + halfMs;
-    if (nowMs < settledMs(SETTLE_MS)) return settledMs(SETTLE_MS);
+    const { sinceMs } = this.#foreign;
+    this.#blockedMs = sinceMs + SETTLE_MS;
+    if (nowMs < this.#blockedMs) return null;
     const content = readWhole(file, Number(stamp.bytes));
-    const isWhole = content.at(-1) === 0x0a && LOCALHOST.test(content.toString('latin1'));
-    if (!isWhole && nowMs < settledMs(SETTLE_HALF_MS)) return settledMs(SETTLE_HALF_MS);
+    if (content.at(-1) !== LINE_END || !LOCALHOST.test(content.toString('latin1'))) {
+      this.#blockedMs = sinceMs + SETTLE_HALF_MS;
+      if (nowMs < this.#blockedMs) return null;
+    }
     return new Slots(content, nowMs);
   }
 
-  #startOver(nowMs: number): number {
+  #startOver(nowMs: number): void {
     this.#observer.guarded();
     this.#forget();
-    return nowMs + SETTLE_MS;
+    this.#blockedMs = nowMs + SETTLE_MS;
   }
 
   *#wanted(slots: Slots): Generator<[string, readonly string[]]> {

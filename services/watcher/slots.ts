@@ -189,7 +189,7 @@ export class Slots {
 
   #fill({ offset, length, line }: LineSlot): Write[] {
     const room = this.#room.get(length) ?? [];
-    room.splice(room.indexOf(offset), 1);
+    room.splice(indexAbove(room, offset) - 1, 1);
     const bytes = Buffer.from(formatMarked(line, length));
     return [
       { offset: offset + 1, bytes: bytes.subarray(1, -MARK_BYTES) },
