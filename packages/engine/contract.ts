@@ -120,19 +120,22 @@ export function engineContract(name: string, start: () => Promise<EngineHarness>
       expect(times).toEqual(times.toSorted((a, b) => (a < b ? -1 : 1)));
     });
 
-    test('inspects at the connect event what is there at the start event', async () => {
+    test('knows at the connect event who the container is, and inspects there what is true at the start event', async () => {
       const abort = new AbortController();
       const stream = await engine.subscribe(abort.signal);
       const starting = run();
       let early: Container | null = null;
+      let peeked: Container | null = null;
       for await (const event of stream) {
         if (event.kind !== 'connect') continue;
+        peeked = await engine.peek(event.containerId);
         early = await engine.inspect(event.containerId);
         break;
       }
       abort.abort();
       const id = await starting;
-      const { startedAtMs } = (await engine.inspect(id)) ?? {};
+      const { startedAtMs, labels, hostsPath } = (await engine.inspect(id)) ?? {};
+      expect(peeked).toMatchObject({ id, labels, hostsPath });
       expect(early).toMatchObject({ id, status: 'running', startedAtMs });
     });
 

@@ -69,7 +69,8 @@ test("asks for the events since the engine's own time, as the engine answers bef
 });
 
 test('puts lines together that arrive in pieces', async () => {
-  const line = START.replace('"ID"', '"Attributes":{"label":"é→"},"ID"');
+  const attributes = `{"container":"${id}","name":"é→"}`;
+  const line = `{"Type":"network","Action":"connect","Actor":{"Attributes":${attributes}},"timeNano":1}\n`;
   const engine = await fake({
     '/events': (_request, response) => {
       const bytes = Buffer.from(line + START);
@@ -83,7 +84,8 @@ test('puts lines together that arrive in pieces', async () => {
     },
   });
   const followed = await follow(engine);
-  await vi.waitFor(() => expect(followed.words(id)).toEqual(['start', 'start']), 10_000);
+  await vi.waitFor(() => expect(followed.words(id)).toEqual(['connect', 'start']), 10_000);
+  expect(followed.events[0]).toMatchObject({ network: 'é→' });
   followed.stop();
 });
 

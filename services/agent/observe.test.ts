@@ -39,6 +39,24 @@ test('asks again when the answer does not show what happened while it was under 
   await stop();
 });
 
+test('asks again when a network was left and joined again while the answer was under way', async () => {
+  const { engine, log, settle, stop } = await start();
+  const web = sampleContainer(1);
+  engine.start(web);
+  await settle();
+  const release = engine.hold(web.id, 'answer');
+  engine.happen(web.id, { kind: 'rename' });
+  await settle();
+  const back = { ...web, networks: [{ name: 'shop_default', ipv4: '10.0.0.99', ipv6: null }] };
+  engine.happen(web.id, { kind: 'disconnect', network: 'shop_default' }, { ...web, networks: [] });
+  engine.happen(web.id, { kind: 'connect', network: 'shop_default' }, back);
+  await settle();
+  release();
+  await settle();
+  expect(held(log.registry)).toEqual(expected([back]));
+  await stop();
+});
+
 test('an answer from before a health event does not take the event back', async () => {
   const { engine, log, settle, stop } = await start();
   const web = sampleContainer(1, HEALTHCHECK);

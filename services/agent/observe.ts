@@ -51,8 +51,8 @@ export interface ObserverOptions extends LifeOptions {
 /** A question to the engine that is under way. */
 interface Look {
   cause: Cause;
-  /** What has happened since it was asked, which its answer may or may not show. */
-  since: { event: EngineEvent; cause: Cause }[];
+  /** What has happened since it was asked, which its answer may or may not show: the last event of each kind (S13). */
+  since: Map<string, { event: EngineEvent; cause: Cause }>;
 }
 
 interface Entry {
@@ -176,7 +176,7 @@ export class Observer {
       this.#entries.delete(event.containerId);
       this.#removed?.add(event.containerId);
     } else if (step.look) {
-      if (entry.look) entry.look.since.push({ event, cause: step.look });
+      if (entry.look) entry.look.since.set(kindOf(event), { event, cause: step.look });
       else this.#look(entry, step.look, session);
     } else if (entry.look && isOverruling(event)) {
       this.#look(entry, entry.look.cause, session);
@@ -204,7 +204,7 @@ export class Observer {
 
   /** Asks the engine about one container; an answer to an earlier question does not count any more. */
   #look(entry: Entry, cause: Cause, session: Session): void {
-    const asked: Look = { cause, since: [] };
+    const asked: Look = { cause, since: new Map() };
     entry.look = asked;
     this.#limit(() => this.#answer(entry, asked, session)).catch(session.fail);
   }
@@ -230,7 +230,7 @@ export class Observer {
         this.#entries.delete(containerId);
         return;
       }
-      const unseen = asked.since.find(({ event }) => !isShown(event, container));
+      const unseen = [...asked.since.values()].find(({ event }) => !isShown(event, container));
       if (unseen) this.#look(entry, unseen.cause, session);
       return;
     }
@@ -270,6 +270,10 @@ export class Observer {
     }
     return entry;
   }
+}
+
+function kindOf(event: EngineEvent): string {
+  return 'network' in event ? `${event.kind} ${event.network}` : event.kind;
 }
 
 /** It changes what is known by itself, so an answer that is under way may be older. */

@@ -71,7 +71,7 @@ async function live(engine: TestEngine, what: string, number: number, startedAtM
     engine.happen(id, { kind: isPaused ? 'unpause' : 'pause' }, { ...container, status });
   }
   if (what === 'move') {
-    engine.happen(id, { kind: 'disconnect', network: 'shop_default' });
+    engine.happen(id, { kind: 'disconnect', network: 'shop_default' }, { ...container, networks: [] });
     engine.happen(id, { kind: 'connect', network: 'shop_default' }, { ...container, networks });
   }
 }
