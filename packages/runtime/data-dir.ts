@@ -2,11 +2,12 @@
  * The data folder: everything that a process keeps between two starts lies in it, and one process at a time may write
  * there. Opened by the composition roots before anything else; readers (`elastic-dns list` ...) need no lock.
  */
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { ConfigError } from '@elastic-dns/model';
+import { makeFolder } from './folder.ts';
 
 export interface DataDir {
   /** Absolute. */
@@ -33,7 +34,7 @@ export function openDataDir(path: string): DataDir {
   const holderPath = join(folder, 'lock.pid');
   let lock: DatabaseSync;
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     lock = new DatabaseSync(join(folder, LOCK_FILE));
   } catch (cause) {
     throw unusable(folder, cause);

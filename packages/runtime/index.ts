@@ -4,6 +4,7 @@ export * from './clock.ts';
 export * from './config.ts';
 export { describeConfig, describeDefault, ENV_PREFIX, type SettingRow } from './config-schema.ts';
 export * from './data-dir.ts';
+export * from './folder.ts';
 export * from './health.ts';
 export { type HostFacts } from './host-facts.ts';
 export * from './lifecycle.ts';

@@ -10,7 +10,6 @@ import {
   closeSync,
   constants,
   fchmodSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -20,6 +19,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { parseLabel } from '@elastic-dns/model';
+import { makeFolder } from '@elastic-dns/runtime';
 import type { WriteObserver } from './in-place-file.ts';
 import type { Renderer, ServiceName } from './render.ts';
 import { isSameStamp, readStamp, stampAt, type Stamp } from './stamp.ts';
@@ -126,7 +126,7 @@ export class NamespaceHosts {
   #prepareFolder(): void {
     this.#isFolderDue = false;
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
+      makeFolder(this.#folder, 0o755);
       for (const name of ownFiles(this.#folder, this.#kept)) {
         if (TEMPORARY.test(name)) unlinkSync(this.#pathOf(name));
         else this.#due.add(name);
