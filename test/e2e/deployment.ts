@@ -124,8 +124,9 @@ export async function makeEtcdRoles(
     chmodSync(path.join(bin, 'etcdctl'), 0o755);
     const env = { PATH: `${process.env['PATH']}:${bin}`, ETCDCTL_ENDPOINTS: etcd.url };
     const where = netns === undefined ? {} : { netns };
+    // A dozen short programs, each of which takes seconds on a machine that is busy.
     const argv = ['sh', path.join(DEPLOY, 'etcd/roles.sh'), run.dir];
-    const { stderr, exitCode } = await runProcess(run, argv, { env, ...where });
+    const { stderr, exitCode } = await runProcess(run, argv, { env, ...where, timeoutMs: 120_000 });
     if (exitCode !== 0) throw new Error(`roles.sh ended with ${exitCode}: ${stderr}`);
   } finally {
     await removeRun(run);
