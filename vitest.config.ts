@@ -1,7 +1,7 @@
 /**
- * The three kinds of test. `unit` needs nothing but Node; `server` needs real NATS, etcd, Redis and a container
+ * The three kinds of test. `unit` needs nothing but Node; `server` needs real NATS, etcd and a container
  * engine, which its global set-up starts; `e2e` starts whole clusters, so its files run one after another.
- * Read by the `unit`, `server` and `e2e` scripts of package.json and by setup/test.ts.
+ * Read by the `unit`, `server` and `e2e` scripts of package.json and by setup/run-tests.ts.
  */
 import { defineConfig } from 'vitest/config';
 

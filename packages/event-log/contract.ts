@@ -230,7 +230,7 @@ export function logContract(name: string, makePlace: () => Promise<LogPlace>): v
       const again = open();
       expect(await again.info()).toEqual({ ...empty, last: 3 });
       expect(numbersOf(await readAll(again))).toEqual([1, 2, 3]);
-      expect(await again.publish(makePublication(3))).toEqual({ sequence: 3, duplicate: true });
+      expect(await again.publish(makePublication(4))).toEqual({ sequence: 4, duplicate: false });
     });
 
     test('ends its readers quietly when it is closed, and refuses work from then on', async () => {

@@ -14,7 +14,7 @@ export interface Publication {
   node: string;
   /** Event type such as `instance.started`; ends the subject. */
   type: string;
-  /** `<node>/<epoch>/<sequence>`: the log keeps only the first of several with the same id. */
+  /** `<node>/<epoch>/<sequence>`: of several with the same id from the same client, the log keeps only the first. */
   id: string;
   /** The envelope as JSON text. */
   data: string;
@@ -56,8 +56,8 @@ export interface ReadOptions {
 
 export interface Log {
   /**
-   * Appends one event; resolves when the log has it, with its sequence. Publishing the same id again within
-   * the log's memory (two minutes at least) appends nothing and answers `duplicate: true`.
+   * Appends one event; resolves when the log has it, with its sequence. Publishing the same id again, through this
+   * same object and within the log's memory (two minutes at least), appends nothing and answers `duplicate: true`.
    * Never retries: after `UnavailableError` the outcome is unknown and the same id may be published again.
    * `InvalidInputError` when the log will never take it (too large, not a subject); `ConfigError` when the broker
    * does not let this client publish as that node. Safe to call many at a time: as long as

@@ -94,8 +94,16 @@ function parseServer(text: string): Server {
   } catch {
     // Told below.
   }
-  if (!url || !['nats:', 'tls:'].includes(url.protocol) || url.hostname === '' || url.username !== '') {
-    throw new ConfigError(`NATS server ${quote(text)} is not nats://host:port or tls://host:port`);
+  if (url && url.username + url.password !== '') {
+    // The text itself is not shown: it holds a secret.
+    throw new ConfigError(
+      'a NATS server is nats://host:port without user and password: those have settings of their own',
+    );
+  }
+  if (!url || !['nats:', 'tls:'].includes(url.protocol) || url.hostname === '') {
+    throw new ConfigError(
+      `NATS server ${quote(text.replace(/[^/]*@/, '***@'))} is not nats://host:port or tls://host:port`,
+    );
   }
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || DEFAULT_PORT) };
 }

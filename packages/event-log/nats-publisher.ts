@@ -35,13 +35,21 @@ export class Publisher {
   readonly #connection: NatsConnection;
   readonly #events: PublisherEvents;
   readonly #inbox: string;
+  readonly #clientId: string;
   /** By token, in the order in which they were sent: the oldest is first. */
   readonly #pending = new Map<string, Pending>();
   #sent = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(connection: NatsConnection, inboxPrefix: string | undefined, events: PublisherEvents) {
+  /** `clientId`: a random text that stays the same over reconnects and that nobody else knows. */
+  constructor(
+    connection: NatsConnection,
+    clientId: string,
+    inboxPrefix: string | undefined,
+    events: PublisherEvents,
+  ) {
     this.#connection = connection;
+    this.#clientId = clientId;
     this.#events = events;
     this.#inbox = `${createInbox(inboxPrefix)}.`;
     connection.subscribe(`${this.#inbox}*`, {
@@ -57,7 +65,9 @@ export class Publisher {
     return new Promise((resolve, reject) => {
       const token = String(this.#sent++);
       const idHeader = headers();
-      idHeader.set(MESSAGE_ID, id);
+      // The broker compares ids over all publishers: with a part that others cannot guess, no node can take up
+      // another one's id in advance and have its event dropped as a duplicate (S11).
+      idHeader.set(MESSAGE_ID, `${id} ${this.#clientId}`);
       try {
         this.#connection.publish(subject, data, { reply: this.#inbox + token, headers: idHeader });
       } catch (error) {

@@ -4,6 +4,7 @@
  * Owns the connection: makes it, finds or makes the stream, and does both again whenever it ends, for as long as the
  * log is open. Publishing and reading are in `nats-publisher.ts` and `nats-reader.ts`, one of each per connection.
  */
+import { randomUUID } from 'node:crypto';
 import { ConfigError, UnavailableError, type ElasticDnsError, type LogEntry } from '@elastic-dns/model';
 import { Backoff, systemClock } from '@elastic-dns/runtime';
 import type { JetStreamManager, NatsConnection } from 'nats';
@@ -57,6 +58,7 @@ interface Link extends ReaderLink {
 export class NatsLog implements Log {
   readonly #options: NatsLogOptions;
   readonly #dialer: Dialer;
+  readonly #clientId = randomUUID();
   readonly #closed = new AbortController();
   readonly #running: Promise<void>;
   #link: Link | undefined;
@@ -165,7 +167,7 @@ export class NatsLog implements Log {
   async #serve(connection: NatsConnection, backoff: Backoff): Promise<ElasticDnsError> {
     const { promise: ended, resolve: end } = Promise.withResolvers<ElasticDnsError>();
     const { inboxPrefix } = this.#dialer.settings;
-    const publisher = new Publisher(connection, inboxPrefix, {
+    const publisher = new Publisher(connection, this.#clientId, inboxPrefix, {
       onStreamMissing: () => onStreamMissing(),
       onInboxRefused: end,
     });

@@ -9,6 +9,7 @@ test.each([
   [{ endpoints: ['http://a:1', 'https://b:1'] }, 'use https for all or for none'],
   [{ endpoints: ['http://a:1'], ca: 'x' }, 'use https endpoints'],
   [{ endpoints: ['https://a:1'], cert: 'x' }, 'a certificate and its key together'],
+  [{ endpoints: ['http://u:hush@a:1'] }, 'an etcd endpoint is http://host:port without user and password'],
   [{ endpoints: ['http://a:1'], username: 'x' }, 'a user name and a password together'],
   [{ endpoints: ['https://a:1'], ca: 'not PEM', cert: 'x', key: 'y' }, 'cannot be read'],
 ])('refuses options that cannot work: %j', (options, message) => {

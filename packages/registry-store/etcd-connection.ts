@@ -221,6 +221,12 @@ function credentialsFrom(
 }
 
 function checkOptions({ endpoints, username, password, ca, cert, key }: EtcdOptions): void {
+  if (endpoints.some((endpoint) => endpoint.includes('@'))) {
+    // The endpoint itself is not shown: it holds a secret.
+    throw new ConfigError(
+      'an etcd endpoint is http://host:port without user and password: those have settings of their own',
+    );
+  }
   const bad = endpoints.find((endpoint) => !/^https?:\/\/[^/]+:\d+$/.test(endpoint));
   if (bad !== undefined) {
     throw new ConfigError(`etcd endpoint ${JSON.stringify(bad)}: use http://host:port or https://host:port`);

@@ -26,8 +26,9 @@ export function cleanCommand(cli: Cli): Command {
           else
             cli.print(cleaned.map((each) => `${printable(each.path)}: ${printable(each.what)}\n`).join(''));
           if (absence) {
-            cli.say(`the containers' files were left as they are: ${absence.message}`);
-            return EXIT.unreachable;
+            return cli.fail(
+              new UnavailableError(`the containers' files were left as they are: ${absence.message}`),
+            );
           }
           if (cleaned.length === 0) cli.say('there was nothing to take out');
           return cleaned.some(({ what }) => what.startsWith('failed')) ? EXIT.failed : EXIT.ok;

@@ -3,7 +3,7 @@
  * registrar, store and watchers, and shows what each server's hosts file says as it goes. It has a folder of its
  * own and touches nothing else.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { runAgent } from '@elastic-dns/agent';
 import { TracePlayer, type TraceStep } from '@elastic-dns/engine/trace';
@@ -120,6 +120,14 @@ export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean)
     if (!(await playing)) return;
     for (const { node, hosts } of shown)
       cli.print(`\n${hosts} (what ${node} resolves)\n${indent(readFileSync(hosts, 'utf8'))}`);
+    // The heart of it: the same bare name means something else in each application.
+    const [{ hosts = '' } = {}] = shown;
+    const namespaces = path.join(path.dirname(hosts), 'namespaces');
+    for (const namespace of readdirSync(namespaces)) {
+      const file = path.join(namespaces, namespace);
+      cli.print(`\n${file} (what containers of ${namespace} resolve)\n${indent(readFileSync(file, 'utf8'))}`);
+    }
+    cli.print(`\nLook around: npx elastic-dns list --data-dir ${folder}\n`);
     cli.say(once ? 'the trace has been played' : 'the trace has been played; Ctrl-C ends');
     if (once) ending.abort();
   };

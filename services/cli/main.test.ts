@@ -72,3 +72,9 @@ test('ends without a word when its reader has seen enough', async () => {
   expect(piped.stdout().split('\n').slice(1)).toEqual(['done', '']);
   expect(piped.stderr()).toBe('');
 });
+
+test('fails when its output cannot be written', async () => {
+  const argv = ['sh', '-c', '"$@" > /dev/full', 'sh', ...argvOf('list', '--json')];
+  const { exitCode, stderr } = await runProcess(run, argv);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('could not be written')]);
+});

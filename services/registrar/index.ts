@@ -13,6 +13,7 @@ import {
   histogram,
   supervise,
   systemClock,
+  type CheckResult,
   type Clock,
   type Health,
   type LoopEnd,
@@ -52,10 +53,10 @@ type Observed = CommitObserver & {
 export async function runRegistrar(options: RegistrarOptions): Promise<void> {
   const { log, store, candidate, leaseTtlMs, logger, metrics, health, signal, clock = systemClock } = options;
   const observed = observe(metrics, logger);
-  let standing = 'campaigning';
-  health.addReadiness('registrar', () => ({ ok: true, why: standing }));
+  let standing: CheckResult = { ok: true, why: 'campaigns' };
+  health.addReadiness('registrar', () => standing);
   const loop = async (loopSignal: AbortSignal, settled: () => void): Promise<LoopEnd> => {
-    standing = 'spare: waiting for the leadership';
+    standing = { ...standing, why: standing.ok ? 'spare: waits for the leadership' : standing.why };
     const leadership = await store.campaign({
       key: LEADER_KEY,
       candidate,
@@ -63,12 +64,17 @@ export async function runRegistrar(options: RegistrarOptions): Promise<void> {
       signal: loopSignal,
     });
     observed.leads(true);
-    standing = 'leader';
     logger.info({ fencingRevision: String(leadership.token) }, 'leads');
     try {
-      await lead(options, leadership, clock, observed, settled);
+      await lead(options, leadership, clock, observed, () => {
+        standing = { ok: true, why: 'leads' };
+        settled();
+      });
       leadership.lost.throwIfAborted();
       return { kind: 'done' };
+    } catch (error) {
+      standing = { ok: false, why: error instanceof Error ? error.message : String(error) };
+      throw error;
     } finally {
       observed.leads(false);
       await leadership.resign();
