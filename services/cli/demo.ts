@@ -121,8 +121,7 @@ export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean)
     for (const { node, hosts } of shown)
       cli.print(`\n${hosts} (what ${node} resolves)\n${indent(readFileSync(hosts, 'utf8'))}`);
     // The heart of it: the same bare name means something else in each application.
-    const [{ hosts = '' } = {}] = shown;
-    const namespaces = path.join(path.dirname(hosts), 'namespaces');
+    const namespaces = path.join(folder, nodes[0]?.name ?? '', 'namespaces');
     for (const namespace of readdirSync(namespaces)) {
       const file = path.join(namespaces, namespace);
       cli.print(`\n${file} (what containers of ${namespace} resolve)\n${indent(readFileSync(file, 'utf8'))}`);

@@ -9,7 +9,7 @@ import { endProcess, spawnProcess } from '@elastic-dns/testkit/processes';
 import { createRun, removeRun, type Run } from '@elastic-dns/testkit/run';
 import { waitUntil } from '@elastic-dns/testkit/wait';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { hammer, linesOfRound, openRounds } from './fixture.ts';
+import { hammer, linesOfRound, openRounds } from './hammer.ts';
 import { readMarked, splitLines } from './marked-line.ts';
 
 const ENGINE_LINES = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n172.17.0.2\t0c1f2a3b4c5d\n';
@@ -73,7 +73,7 @@ describe.each([
     for (let kill = 0; kill < 12; kill++) {
       const writer = await spawnProcess(run, [
         process.execPath,
-        path.join(import.meta.dirname, 'fixture.ts'),
+        path.join(import.meta.dirname, 'hammer.ts'),
         file,
         String(kill * 1_000),
       ]);

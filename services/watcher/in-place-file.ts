@@ -4,11 +4,12 @@
  *
  * slots.ts says what to write; this is the writing, and the guard against the engine's own (which empties the file and
  * writes it again, or reads it, and writes back what it read): nothing is written before the file has stayed as it is
- * for a while with its `localhost` line and its last line ended, nor when it changed since, and the size is
- * looked at again afterwards. What was lost all the same shows as a stamp that is not ours, and is written again (L1).
- * Everything between look and write is synchronous, to be over in microseconds. S8, S9.
+ * for a while with its `localhost` line and its last line ended, nor when it changed since, and the size is looked at
+ * before every single write and after the last. What was lost all the same shows as a stamp that is not ours, and
+ * is written again (L1). Between a look and its write lies about a microsecond, which the kernel gives no means to
+ * close: what an engine's rewrite and ours make of a line in it is mended as soon as the file has settled. S8, S9.
  */
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { Slots, type Write } from './slots.ts';
 import { isSameStamp, readStamp, stampFile, type Stamp } from './stamp.ts';
 import { problemOf, RETRY_MS, type WriteProblem } from './write-problem.ts';
@@ -124,10 +125,12 @@ export class InPlaceFile {
       if (writes.length === 0) {
         this.#known = stamp;
       } else {
-        performAll(file, writes);
+        const isAlone = performAll(file, writes, Number(stamp.bytes));
         this.#observer.wrote();
-        if (Number(readStamp(file).bytes) !== slots.size) return this.#startOver(nowMs);
-        this.#known = stampFile(file);
+        const stampAfter = stampFile(file);
+        // Had somebody else written just before the stamp, the stamp would hide it.
+        if (!isAlone || Number(stampAfter.bytes) !== slots.size) return this.#startOver(nowMs);
+        this.#known = stampAfter;
       }
       this.#touched.clear();
       this.#touchedAll = false;
@@ -167,19 +170,24 @@ export class InPlaceFile {
 
 /**
  * All of them, even if one fails: a line that is to go has to go (a wrong answer is worse than none) also when there is
- * no room for the one that is to come.
+ * no room for the one that is to come. Returns whether nobody else wrote meanwhile, as far as the size tells: an engine
+ * that rewrites the file empties it first, and then the places of our lines are others.
  */
-function performAll(file: number, writes: readonly Write[]): void {
+function performAll(file: number, writes: readonly Write[], bytesBefore: number): boolean {
+  let bytesNow = bytesBefore;
   let failure: unknown = null;
   for (const { offset, bytes } of writes) {
+    if (fstatSync(file).size !== bytesNow) return false;
     try {
       const written = offset === null ? append(file, bytes) : writeSync(file, bytes, 0, bytes.length, offset);
+      if (offset === null) bytesNow += written;
       if (written < bytes.length) failure ??= new ShortWrite(`${written} of ${bytes.length} bytes written`);
     } catch (error) {
       failure ??= error;
     }
   }
   if (failure !== null) throw failure;
+  return fstatSync(file).size === bytesNow;
 }
 
 /** What the kernel says before it says that the disk is full. */

@@ -123,6 +123,45 @@ describe('slots', () => {
     }
   });
 
+  it('leave what is foreign alone even when the engine drops its line between look and write, and heal', () => {
+    fc.assert(
+      fc.property(walk, walk, (history, steps) => {
+        let content: Buffer = Buffer.from(ENGINE_LINES);
+        let nowMs = 0;
+        for (const [index, { wanted }] of history.entries()) {
+          const slots = new Slots(content, nowMs);
+          nowMs += 2 * REST_MS;
+          for (const write of slots.plan(withRemovals(slots, wanted), nowMs)) content = apply(content, write);
+          // A network comes, and the engine adds its line behind ours.
+          if (index % 3 === 1)
+            content = Buffer.concat([content, Buffer.from(`172.19.0.${index}\tnetwork${index}\n`)]);
+        }
+        const slots = new Slots(content, nowMs);
+        for (const { wanted } of steps) {
+          nowMs += 2 * REST_MS;
+          const writes = slots.plan(withRemovals(slots, wanted), nowMs);
+          const shifted = Buffer.from(content.toString().replace('172.17.0.2\t0c1f2a3b4c5d\n', ''));
+          const { foreign } = inspect(shifted);
+          let harmed: Buffer = shifted;
+          for (const write of writes) {
+            if (write.offset !== null) harmed = apply(harmed, write);
+            content = apply(content, write);
+          }
+          expect(inspect(harmed).foreign).toBe(foreign);
+          const healing = new Slots(harmed, nowMs);
+          let healed = harmed;
+          for (const due of [nowMs, nowMs + LEAVE_MS]) {
+            const again = due === nowMs ? withRemovals(healing, wanted) : [];
+            for (const write of healing.plan(again, due)) healed = apply(healed, write);
+          }
+          const lines = new Map([...wanted].filter(([, lines]) => lines.length > 0));
+          expect(inspect(healed)).toEqual({ lines, foreign, broken: [] });
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('rest when they have lost their line, as long as a reader may be held up in the middle of it', () => {
     const slots = new Slots(Buffer.from(ENGINE_LINES), 0);
     const offsetOf = (key: string, nowMs: number): number | null => {

@@ -33,6 +33,12 @@ export const LEAVE_MS = 20;
 
 /** Divides pages, and the buffers of every resolver that reads a piece at a time. */
 const BLOCK_BYTES = 512;
+/**
+ * The last room before a foreign line or the end of the file is never used. Should an engine drop lines before ours in
+ * the very moment between look and write, what is written lands that much further behind: on slots of ours, which are
+ * mended, and not on what is somebody else's (S8).
+ */
+const GUARD_BYTES = BLOCK_BYTES;
 /** Room that a step of growth brings beyond what is needed at once: at least this many slots, or this share. */
 const SPARE_SLOTS = 8;
 const SPARE_SHARE = 1 / 8;
@@ -80,22 +86,23 @@ export class Slots {
 
   /** Learns from the file itself what stands where; whoever wrote it may have been killed while writing. */
   constructor(content: Buffer, nowMs: number) {
+    let roomSinceForeign: Slot[] = [];
+    const endRun = (end: number): void => {
+      const usable = roomSinceForeign.filter(({ offset, length }) => offset + length <= end - GUARD_BYTES);
+      this.#resting.push(...usable.map((slot) => ({ ...slot, untilMs: nowMs + REST_MS })));
+      roomSinceForeign = [];
+    };
     for (const { offset, length, text, ended } of splitLines(content)) {
       const reading = readMarked(text);
-      if (reading.kind === 'answer' && ended) {
+      if (reading.kind === 'foreign') endRun(offset);
+      else if (reading.kind === 'room' && ended) roomSinceForeign.push({ offset, length });
+      else if (reading.kind === 'answer' && ended) {
         // Nobody has changed the file for long enough, or it would not be read.
-        const slot = { offset, length, line: reading.line, sinceMs: -Infinity };
-        const key = keyOfLine(reading.line);
-        const lines = this.#lines.get(key);
-        if (lines) lines.push(slot);
-        else this.#lines.set(key, [slot]);
-      } else if (reading.kind === 'broken' || reading.kind === 'answer') {
-        this.#leaving.push({ offset, length, untilMs: nowMs });
-      } else if (reading.kind === 'room' && ended) {
-        this.#resting.push({ offset, length, untilMs: nowMs + REST_MS });
-      }
+        this.#stand({ offset, length, line: reading.line, sinceMs: -Infinity });
+      } else this.#leaving.push({ offset, length, untilMs: nowMs });
       this.#ended = ended;
     }
+    endRun(content.length);
     this.#size = content.length;
   }
 
@@ -214,18 +221,23 @@ export class Slots {
     for (const line of appended) {
       const length = slotBytesOf(line);
       while (liesAcross(this.#size, length)) addRoom();
-      const key = keyOfLine(line);
-      const slot = { offset: this.#size, length, line, sinceMs: nowMs };
-      const lines = this.#lines.get(key);
-      if (lines) lines.push(slot);
-      else this.#lines.set(key, [slot]);
+      this.#stand({ offset: this.#size, length, line, sinceMs: nowMs });
       add(formatMarked(line, length));
     }
     const spare = Math.max(SPARE_SLOTS, Math.ceil(appended.length * SPARE_SHARE));
     const end = this.#size + spare * SPARE_BYTES;
     while (this.#size < end || this.#size % BLOCK_BYTES !== 0) addRoom();
+    for (let guard = 0; guard < GUARD_BYTES; guard += SPARE_BYTES) add(formatMarked(null, SPARE_BYTES));
     this.#ended = true;
     return { offset: null, bytes: Buffer.from(parts.join('')) };
+  }
+
+  /** Behind all other lines of its service. */
+  #stand(slot: LineSlot): void {
+    const key = keyOfLine(slot.line);
+    const lines = this.#lines.get(key);
+    if (lines) lines.push(slot);
+    else this.#lines.set(key, [slot]);
   }
 
   #endRests(nowMs: number): void {
