@@ -1,16 +1,22 @@
 /** What readers see of a file while it is written in place, on the file systems that hosts files lie on. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { emptyChange, keyOf, touchedServices, view } from '@elastic-dns/model';
 import { assertNoneLeft, checkLeaks, listHoldings } from '@elastic-dns/testkit/leaks';
 import { endProcess, spawnProcess } from '@elastic-dns/testkit/processes';
 import { createRun, removeRun, type Run } from '@elastic-dns/testkit/run';
 import { waitUntil } from '@elastic-dns/testkit/wait';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { hammer, linesOfRound, openRounds } from './hammer.ts';
+import { NamespaceHosts } from './hosts-file.ts';
+import { parseHosts } from './hosts-text.ts';
+import { InPlaceFile } from './in-place-file.ts';
 import { readMarked, splitLines } from './marked-line.ts';
+import { Renderer } from './render.ts';
+import { instanceRecord, registryOf } from './samples.ts';
 
 const ENGINE_LINES = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n172.17.0.2\t0c1f2a3b4c5d\n';
 /** As musl, glibc and Go read. */
@@ -100,30 +106,82 @@ describe.each([
     });
     expect(lines.sort()).toEqual([...linesOfRound(7).values()].flat().sort());
   });
+});
 
-  it('says so when the disk is full, keeps what it has, and goes on when there is room', async () => {
-    const mount = path.join(folder, 'tiny');
-    execFileSync('mkdir', [mount]);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', mount]);
-    try {
-      file = path.join(mount, 'hosts');
-      writeFileSync(file, ENGINE_LINES);
-      const filler = path.join(mount, 'filler');
-      const rounds = openRounds(file);
-      expect(() => writeFileSync(filler, Buffer.alloc(1 << 20))).toThrow('ENOSPC');
-      await waitUntil(() => (rounds.show(0, Date.now()), rounds.file.problem?.kind === 'full'), {
-        what: 'the disk to be found full',
-      });
-      const readings = [...splitLines(readFileSync(file))].map(({ text }) => readMarked(text).kind);
-      expect(readings).not.toContain('broken');
-      expect(readFileSync(file, 'utf8').startsWith(ENGINE_LINES)).toBe(true);
-      rmSync(filler);
-      await waitUntil(() => rounds.show(0, Date.now()) === null && rounds.file.problem === null, {
-        what: 'the file to be right',
-      });
-      expect(readFileSync(file, 'utf8')).toContain('10.0.0.2 calm.shop ');
-    } finally {
-      execFileSync('umount', [mount]);
+describe('on a disk that is full', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'full-disk-'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', folder]);
+  });
+  afterEach(() => {
+    execFileSync('umount', [folder]);
+    rmSync(folder, { recursive: true });
+  });
+  const fill = (): void => {
+    expect(() => writeFileSync(path.join(folder, 'filler'), Buffer.alloc(1 << 20))).toThrow('ENOSPC');
+  };
+  const makeRoom = (): void => rmSync(path.join(folder, 'filler'));
+
+  it('a file that is written in place loses what has to go, says what is wrong, and is right once there is room', async () => {
+    const hosts = path.join(folder, 'hosts');
+    writeFileSync(hosts, ENGINE_LINES);
+    const lines = new Map([
+      ['stays.shop', ['10.0.0.1 stays.shop']],
+      ['goes.shop', ['10.0.0.2 goes.shop']],
+    ]);
+    const source = { keys: () => lines.keys(), linesOf: (key: string) => lines.get(key) ?? [] };
+    const file = new InPlaceFile(hosts, source, { wrote: () => undefined, guarded: () => undefined });
+    await waitUntil(() => file.flush(Date.now()) === null, { what: 'the first lines' });
+    fill();
+    lines.delete('goes.shop');
+    file.touch('goes.shop');
+    // More than a page of new lines.
+    for (let number = 0; number < 100; number++) {
+      lines.set(`new${number}.shop`, [`10.0.1.${number} new${number}.shop`]);
+      file.touch(`new${number}.shop`);
     }
+    file.flush(Date.now());
+    expect(file.problem).toMatchObject({ path: hosts, kind: 'full' });
+    const text = readFileSync(hosts, 'utf8');
+    expect(text.startsWith(ENGINE_LINES)).toBe(true);
+    expect(text).toContain('10.0.0.1 stays.shop ');
+    expect(text).not.toMatch(/^10\.0\.0\.2 /m);
+    expect([...splitLines(readFileSync(hosts))].map((line) => readMarked(line.text).kind)).not.toContain(
+      'broken',
+    );
+    makeRoom();
+    await waitUntil(() => file.flush(Date.now()) === null && file.problem === null, {
+      what: 'the file to be right',
+    });
+    const ours = parseHosts(readFileSync(hosts, 'utf8')).filter(({ names }) => names[0]?.endsWith('.shop'));
+    expect(ours).toHaveLength(101);
+  });
+
+  it('the files of namespaces stay as they were, whole, and are right once there is room', () => {
+    const registry = registryOf([instanceRecord(1, { namespace: 'shop' })]);
+    const renderer = new Renderer(registry);
+    const files = new NamespaceHosts(path.join(folder, 'hosts'), renderer, { wrote: () => undefined });
+    files.look();
+    files.flush(0);
+    const shop = path.join(folder, 'hosts', 'shop');
+    const before = readFileSync(shop, 'utf8');
+    fill();
+    const change = emptyChange();
+    for (let number = 2; number < 200; number++) {
+      const record = instanceRecord(number, { namespace: 'shop', service: `s${number}` });
+      change.puts.set(keyOf(record), record);
+    }
+    const touched = touchedServices(registry, change);
+    registry.apply(change);
+    files.touch(renderer.update(touched));
+    expect(files.flush(0)).toBe(1_000);
+    expect(files.problems).toMatchObject([{ path: shop, kind: 'full' }]);
+    expect(readFileSync(shop, 'utf8')).toBe(before);
+    expect(readdirSync(path.join(folder, 'hosts'))).toEqual(['shop']);
+    makeRoom();
+    expect(files.flush(1_000)).toBeNull();
+    expect(files.problems).toEqual([]);
+    expect(parseHosts(readFileSync(shop, 'utf8'))).toEqual(view(registry, { namespace: 'shop' }));
   });
 });
