@@ -26,6 +26,8 @@ let lines: Map<string, string[]>;
 let seen: { wrote: number; guarded: number };
 let file: InPlaceFile;
 let nowMs: number;
+/** What somebody else does at these moments: while it is planned what to write, and right after that was written. */
+let meanwhile: { planning: () => void; writing: () => void };
 
 beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'in-place-'));
@@ -34,6 +36,7 @@ beforeEach(() => {
   lines = new Map([['api.shop', [API]]]);
   seen = { wrote: 0, guarded: 0 };
   nowMs = 1_000_000;
+  meanwhile = { planning: () => undefined, writing: () => undefined };
   file = open(hosts);
 });
 
@@ -42,8 +45,20 @@ afterEach(() => rmSync(folder, { recursive: true }));
 function open(at: string): InPlaceFile {
   return new InPlaceFile(
     at,
-    { keys: () => lines.keys(), linesOf: (key) => lines.get(key) ?? [] },
-    { wrote: () => void seen.wrote++, guarded: () => void seen.guarded++ },
+    {
+      keys: () => lines.keys(),
+      linesOf: (key) => {
+        meanwhile.planning();
+        return lines.get(key) ?? [];
+      },
+    },
+    {
+      wrote: () => {
+        seen.wrote++;
+        meanwhile.writing();
+      },
+      guarded: () => void seen.guarded++,
+    },
   );
 }
 
@@ -136,6 +151,28 @@ describe('a file that is written in place', () => {
     settle();
     expect(addresses('api')).toEqual(['10.0.0.1']);
   });
+
+  it.each(['planning', 'writing'] as const)(
+    'is not written in wrong places when the engine rewrites it while the watcher is %s',
+    (moment) => {
+      settle();
+      // The engine drops its own line, and everything behind it stands elsewhere from then on.
+      meanwhile[moment] = () => {
+        meanwhile[moment] = () => undefined;
+        writeFileSync(hosts, readFileSync(hosts, 'utf8').replace('172.17.0.2\t0c1f2a3b4c5d\n', ''));
+      };
+      for (let round = 1; round < 40; round++) {
+        lines.set('api.shop', [`10.0.1.${round} api api.shop`]);
+        file.touch('api.shop');
+        settle();
+        expect(addresses('api')).toEqual([`10.0.1.${round}`]);
+        expect(readFileSync(hosts, 'utf8')).not.toMatch(/[^ \n]+ *#.*# elastic-dns/);
+        nowMs += 100;
+      }
+      expect(seen.guarded).toBe(1);
+      expect(foreign()).toBe(ENGINE_LINES.replace('172.17.0.2\t0c1f2a3b4c5d\n', ''));
+    },
+  );
 
   it('is read again on request, whatever its stamp says', () => {
     settle();
