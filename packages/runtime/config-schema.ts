@@ -268,13 +268,13 @@ export const settingsSchema = z.object({
     quiet: setting(duration(0, MINUTE_MS), {
       type: `${DURATION}, up to 1m`,
       unit: 'ms',
-      meaning: 'Files are written once nothing has changed for this long.',
+      meaning: 'Shortest pause between two writings of files; what changes after a calm is written at once.',
       default: '5ms',
     }),
     ceiling: setting(duration(0, MINUTE_MS), {
       type: `${DURATION}, up to 1m`,
       unit: 'ms',
-      meaning: 'And no later than this after a change, however much goes on changing.',
+      meaning: 'Longest pause between two rounds of writing files, however long a round takes.',
       default: '50ms',
     }),
   }),

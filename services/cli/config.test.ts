@@ -81,7 +81,7 @@ test('lists all that can be set, also when what is set is wrong', async () => {
   const { code, stdout } = await runCli(['config', '--reference', '--config', path]);
   expect(code).toBe(0);
   expect(stdout).toContain(`watcher.quiet
-  Files are written once nothing has changed for this long.
+  Shortest pause between two writings of files; what changes after a calm is written at once.
   value:   a duration such as 250ms, 30s, 5m, 12h or 30d, up to 1m
   default: 5ms
   also as: --watcher-quiet, ELASTIC_DNS_WATCHER_QUIET
