@@ -62,6 +62,12 @@ describe('view', () => {
     ]);
   });
 
+  it('rule 5: names an address once, however many instances of a node share it', () => {
+    const shared = { network: 'host', ipv4: '192.0.2.1' };
+    const registry = registryOf(sampleInstance('n1', 1, shared), sampleInstance('n1', 2, shared));
+    expect(view(registry, front).map(({ addresses }) => addresses)).toEqual([['192.0.2.1']]);
+  });
+
   it('rules 9 and 10: only ready instances answer, unless the service wants the others too', () => {
     const states = ['starting', 'unready', 'stopping', 'ready'] as const;
     const answers = (publishNotReady: boolean): string[] => {

@@ -26,7 +26,8 @@ export function answerService(
   namespace: string,
   service: string,
 ): Answer | null {
-  const addresses = answerableInstances(registry, namespace, service).flatMap(addressesOf);
+  // Instances of the node's own network share its address; an answer names it once.
+  const addresses = [...new Set(answerableInstances(registry, namespace, service).flatMap(addressesOf))];
   if (addresses.length === 0) return null;
   // Rules 1 and 3: the bare name is the own namespace's and nobody else's; rule 2: the qualified one is everybody's.
   const names = namespace === caller.namespace ? [service] : [];

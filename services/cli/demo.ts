@@ -98,18 +98,15 @@ export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean)
     const { last } = await log.info();
     return (
       mirrors.every(({ registry }) => registry.cursor?.sequence === last) &&
-      watchers
-        .map((status) => status())
-        .every(({ revision, writtenRevision }) => writtenRevision === revision)
+      watchers.every((status) => status().isSettled)
     );
   };
   const show = async (): Promise<void> => {
     const nameOf = nameContainers();
-    const playing = player.run(signal, (step) =>
-      cli.print(`${stamp(clock.now())}  ${describeStep(step, nameOf(step))}\n`),
-    );
     let isOver = false;
-    void playing.then(() => (isOver = true));
+    const playing = player
+      .run(signal, (step) => cli.print(`${stamp(clock.now())}  ${describeStep(step, nameOf(step))}\n`))
+      .finally(() => (isOver = true));
     while (!signal.aborted) {
       // Asked before the files are read: what is settled then is in them.
       const isLast = isOver && (await isSettled());
@@ -135,6 +132,7 @@ export async function playDemo(cli: Cli, service: ServiceProcess, once: boolean)
     await Promise.all(roles);
   } finally {
     ending.abort();
+    await Promise.allSettled(roles);
   }
 }
 

@@ -14,7 +14,7 @@ import { startAgent, startRegistrar, startWatcher } from './roles.ts';
 import { serve, type ServiceProcess } from './service-process.ts';
 
 interface Options {
-  once?: true;
+  once?: boolean;
   demo: 'auto' | 'always' | 'never';
 }
 
@@ -34,7 +34,7 @@ export function upCommand(cli: Cli): Command {
         .default('auto'),
     )
     .action(
-      cli.action(async ({ once = false, demo }: Omit<Options, 'once'> & { once?: boolean }) =>
+      cli.action(async ({ once = false, demo }: Options) =>
         serve(cli, ['agent', 'registrar', 'watcher'], async (service) => {
           const engine = demo === 'always' ? null : await findEngine(cli, service, demo === 'never');
           if (engine) await serveContainers(cli, service, engine, once);
@@ -83,15 +83,9 @@ async function serveContainers(
     startRegistrar(running, { log, store }),
     startWatcher(running, { engine, store }, (status) => (watcher = status)),
   ];
+  const inPlace = reportFirst(cli, running, () => isComplete(agent?.(), watcher?.()));
   try {
-    const inPlace = reportFirst(
-      cli,
-      running,
-      () => isComplete(agent?.(), watcher?.()) && (watcher?.() ?? null),
-    );
-    await (once
-      ? Promise.race([inPlace, ...roles.map((role) => role.then(() => inPlace))])
-      : Promise.all(roles));
+    await Promise.race([Promise.all(roles), ...(once ? [inPlace] : [])]);
   } finally {
     ending.abort();
     await Promise.all(roles);
@@ -100,19 +94,18 @@ async function serveContainers(
 
 /** Whether the hosts files say what the agent saw when it started. */
 function isComplete(agent: AgentStatus | undefined, watcher: WatcherStatus | undefined): boolean {
-  if (!agent || !watcher) return false;
-  const { snapshot } = watcher;
-  return agent.engine && snapshot?.epoch === agent.epoch && watcher.writtenRevision === watcher.revision;
+  return agent?.engine === true && watcher?.isSettled === true && watcher.snapshot?.epoch === agent.epoch;
 }
 
 /** Waits for the first complete hosts files, and says where they are. */
 async function reportFirst(
   cli: Cli,
   { config, clock, signal }: ServiceProcess,
-  look: () => WatcherStatus | false | null,
+  areThere: () => boolean,
 ): Promise<void> {
-  let found = look();
-  for (; !found && !signal.aborted; found = look()) await clock.sleep(LOOK_MS, signal);
-  if (!found) return;
-  cli.say(`the names are in place: ${found.containers} containers, namespaces in ${config.watcher.hostsDir}`);
+  while (!areThere()) {
+    if (signal.aborted) return;
+    await clock.sleep(LOOK_MS, signal);
+  }
+  cli.say(`the names are in place; files of namespaces in ${config.watcher.hostsDir}`);
 }

@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Log } from '@elastic-dns/event-log';
 import { EmbeddedLog } from '@elastic-dns/event-log/embedded';
 import { encodeEvent, encodeRecord, fold, formatEventId, Registry, type Event } from '@elastic-dns/model';
 import { sampleEvent, sampleInstance } from '@elastic-dns/model/samples';
@@ -25,6 +26,8 @@ export interface Bed {
   store: EmbeddedStore;
   /** Ends all registrars. */
   stop: AbortController;
+  /** Of the registrar that was started last. */
+  health: Health;
   /** Every registrar that was started. */
   running: Promise<void>[];
 }
@@ -50,18 +53,19 @@ export function makeBeds(): Bed {
 
 export function start(
   bed: Bed,
-  options: { store?: Store; candidate?: string; signal?: AbortSignal } = {},
+  options: { log?: Log; store?: Store; candidate?: string; signal?: AbortSignal } = {},
 ): Metrics {
   const metrics = createMetrics({ processMetrics: false });
+  bed.health = new Health();
   bed.running.push(
     runRegistrar({
-      log: bed.log,
+      log: options.log ?? bed.log,
       store: options.store ?? bed.store,
       candidate: options.candidate ?? 'r1',
       leaseTtlMs: 2_000,
       logger,
       metrics,
-      health: new Health(),
+      health: bed.health,
       signal: options.signal ?? bed.stop.signal,
     }),
   );

@@ -1,6 +1,7 @@
 import path from 'node:path';
+import type { Log } from '@elastic-dns/event-log';
 import { EmbeddedLog } from '@elastic-dns/event-log/embedded';
-import { encodeRecord, LEADER_KEY, REGISTRY_RANGE } from '@elastic-dns/model';
+import { encodeRecord, LEADER_KEY, REGISTRY_RANGE, UnavailableError } from '@elastic-dns/model';
 import { sampleEvent, sampleInstance } from '@elastic-dns/model/samples';
 import type { Leadership } from '@elastic-dns/registry-store';
 import { readSnapshot } from '@elastic-dns/registry-store/snapshot';
@@ -106,6 +107,21 @@ describe('registrar', () => {
     const { stored } = await settle(bed);
     expect([...stored.instances('web-front-end', 'api').keys()]).toEqual([sampleInstance('n2', 1).id]);
     expect(stored.cursor?.incarnation).toBe((await bed.log.info()).incarnation);
+  });
+
+  it('is not ready while the log is out of reach, and says why', async () => {
+    let isReachable = false;
+    const log: Log = {
+      publish: (publication) => bed.log.publish(publication),
+      read: (options) => bed.log.read(options),
+      info: () => (isReachable ? bed.log.info() : Promise.reject(new UnavailableError('the log is away'))),
+      close: () => bed.log.close(),
+    };
+    start(bed, { log });
+    await vi.waitFor(() => expect(bed.health.ready()).toMatchObject({ ok: false }), WAIT);
+    expect(bed.health.ready().checks['registrar']).toEqual({ ok: false, why: 'the log is away' });
+    isReachable = true;
+    await vi.waitFor(() => expect(bed.health.ready()).toMatchObject({ ok: true }), WAIT);
   });
 
   it('refuses a registry that a newer program wrote', async () => {

@@ -9,14 +9,17 @@ import { hammer } from './hammer.ts';
 import { readMarked, splitLines } from './marked-line.ts';
 import { instanceRecord } from './samples.ts';
 
+/** Five seconds' worth, at 100 a second. */
+const UPDATES = 500;
+
 setUpBeside();
 
 /** Changes `busy.shop` this many times a second until told to stop; returns how often it was. */
-function keepBusy(perSecond: number): () => Promise<number> {
+function keepBusy(perSecond: number): { rounds: () => number; end: () => Promise<number> } {
   let isRunning = true;
+  let round = 0;
   const working = (async () => {
     const beganMs = performance.now();
-    let round = 0;
     let before: StoreRecord[] = [];
     for (; isRunning; round++) {
       const next = Array.from({ length: 1 + (round % 3) }, (_, index) =>
@@ -36,9 +39,12 @@ function keepBusy(perSecond: number): () => Promise<number> {
     }
     return round;
   })();
-  return () => {
-    isRunning = false;
-    return working;
+  return {
+    rounds: () => round,
+    end: () => {
+      isRunning = false;
+      return working;
+    },
   };
 }
 
@@ -55,9 +61,9 @@ describe("readers of a container's hosts file", () => {
     const calm = '10.7.0.1 calm calm.shop';
     const reader = { path: await hostsPathOf(id), stays: [calm], answers: null, withEngine: false };
     const hammering = await hammer([1_024, 4_096].map((chunkBytes) => ({ ...reader, chunkBytes })));
-    const end = keepBusy(100);
-    await sleep(5_000);
-    const updates = await end();
+    const busy = keepBusy(100);
+    await waitUntil(() => busy.rounds() >= UPDATES, { what: `${UPDATES} updates`, timeoutMs: 60_000 });
+    const updates = await busy.end();
     const findings = await hammering.end();
     await beside.node.docker.exec(id, ['touch', '/tmp/end']);
     const said = await waitUntil(() => beside.node.docker.logs(id), { what: 'the look-ups to end' });
@@ -80,12 +86,12 @@ describe("readers of a container's hosts file", () => {
       withEngine: true,
     };
     const hammering = await hammer([1_024, 4_096].map((chunkBytes) => ({ ...reader, chunkBytes })));
-    const end = keepBusy(100);
+    const busy = keepBusy(100);
     for (let turn = 0; turn < 12; turn++) {
       await beside.node.docker.command(['network', 'connect', beside.network, id]);
       await beside.node.docker.command(['network', 'disconnect', beside.network, id]);
     }
-    const updates = await end();
+    const updates = await busy.end();
     const findings = await hammering.end();
     console.log(`${updates} updates, 12 networks: ${JSON.stringify(findings)}`);
     // Not judged are `cut`, as the engine had emptied the file, and lines that both have written at the same moment.

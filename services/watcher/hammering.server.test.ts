@@ -88,7 +88,6 @@ describe.each([
         what: 'the writer to write',
         unless: () => (writer.state() === 'gone' ? writer.stderr() : undefined),
       });
-      await sleep(Math.random() * 30);
       await endProcess(writer.pid, 'SIGKILL');
       expect((await writer.exited).signal).toBe('SIGKILL');
       const readings = [...splitLines(readFileSync(file))].map(({ text }) => ({ text, ...readMarked(text) }));

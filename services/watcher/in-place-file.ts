@@ -1,6 +1,6 @@
 /**
  * A hosts file that others write too and that must keep its inode: each local container's, made and now and then
- * rewritten by the engine. Called by container-hosts.ts, and by node-hosts.ts for a file that cannot be replaced.
+ * rewritten by the engine. Called by container-hosts.ts, and by node-file.ts for a file that cannot be replaced.
  *
  * slots.ts says what to write; this is the writing, and the guard against the engine's own (which empties the file and
  * writes it again, or reads it, and writes back what it read): nothing is written before the file has stayed as it is

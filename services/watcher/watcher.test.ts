@@ -153,6 +153,24 @@ describe('the watcher', () => {
     expect(health.ready()).toMatchObject({ ok: true });
   });
 
+  it('is settled only when the containers that the engine lists late have their lines as well', async () => {
+    const container = startContainer();
+    const listed = Promise.withResolvers<void>();
+    const list = engine.list.bind(engine);
+    engine.list = async () => {
+      await listed.promise;
+      return list();
+    };
+    await commit([instanceRecord(1, { namespace: 'shop' })]);
+    start();
+    await until(expectAllRight);
+    await clock.advance(1_000);
+    expect(status()).toMatchObject({ isSettled: false, writtenRevision: status().revision });
+    listed.resolve();
+    await until(() => expect(status().isSettled).toBe(true));
+    expect(readFileSync(container, 'utf8')).toContain('api.shop');
+  });
+
   it('writes nothing before anything is known of the registry', async () => {
     mkdirSync(hostsDir());
     writeFileSync(nodeHosts(), '# BEGIN elastic-dns\n10.0.0.9 api.shop\n# END elastic-dns\n');

@@ -72,6 +72,8 @@ export interface WatcherStatus {
   writtenRevision: bigint;
   /** Since when the registry is not known to be the store's; 0 while it is followed. */
   ageMs: number;
+  /** Engine and registry are in sight, and every file that can be written says what they say. */
+  isSettled: boolean;
   /** Of this node: the newest snapshot that the registry has. */
   snapshot: Order | null;
   /** Files that are kept. */
@@ -87,6 +89,12 @@ export async function runWatcher(options: WatcherOptions): Promise<void> {
   const metrics = watcherMetrics(options.metrics);
   const renderer = new Renderer(mirror.registry);
   const pace = new Pace({ clock, ...config });
+  /** Something is to be written, or is being waited for. */
+  let hasWork = true;
+  const poke = (): void => {
+    hasWork = true;
+    pace.poke();
+  };
   const keeper = new StateKeeper({ folder: dataDir, mirror, logger, clock });
   keeper.begin();
 
@@ -97,7 +105,7 @@ export async function runWatcher(options: WatcherOptions): Promise<void> {
       renderer,
       observer: metrics.observerFor('container'),
       clock,
-      poke: () => pace.poke(),
+      poke,
     });
   const namespaces = new NamespaceHosts(config.hostsDir, renderer, metrics.observerFor('namespace'));
   const nodeFile =
@@ -120,7 +128,7 @@ export async function runWatcher(options: WatcherOptions): Promise<void> {
     if (mirror.state === 'live')
       for (const record of change.puts.values())
         if (record.kind === 'node') observedAtMs.push(record.observedAtMs);
-    pace.poke();
+    poke();
   });
 
   const status = (): WatcherStatus => ({
@@ -128,6 +136,7 @@ export async function runWatcher(options: WatcherOptions): Promise<void> {
     revision: mirror.revision,
     writtenRevision: writtenChanges === changes ? mirror.revision : writtenRevision,
     ageMs: mirror.state === 'live' || mirror.state === 'empty' ? 0 : clock.now() - mirror.sinceMs,
+    isSettled: mirror.state === 'live' && !hasWork && (containers?.isConnected ?? true),
     snapshot: mirror.registry.node(node)?.snapshot ?? null,
     containers: containers?.size ?? 0,
     namespaces: namespaces.size,
@@ -160,9 +169,11 @@ export async function runWatcher(options: WatcherOptions): Promise<void> {
     observedAtMs = [];
     const { revision } = mirror;
     const seenChanges = changes;
+    hasWork = false;
     let dueMs = Infinity;
     for (const output of outputs) dueMs = Math.min(dueMs, (await output.flush(nowMs)) ?? Infinity);
     report();
+    hasWork ||= dueMs !== Infinity && problems.size === 0;
     // A file that has a problem does not hold up what is said of all others.
     if (dueMs === Infinity || problems.size > 0) {
       writtenChanges = seenChanges;

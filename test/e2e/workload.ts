@@ -24,12 +24,22 @@ export function makeRun({
     node.docker.run({ image: lab.image, ...more, labels: composeLabels(namespace, service) });
 }
 
-/** Asks, from inside a container, who serves that name on port 3000: the host name of whoever answers. */
-export async function ask(node: LabNode, container: string, name: string): Promise<string> {
+/** Asks, from inside a container, who serves that name on port 3000: the host name of whoever answers, and whom it met. */
+export async function meet(
+  node: LabNode,
+  container: string,
+  name: string,
+): Promise<{ host: string; met: string }> {
   const argv = ['timeout', '3', 'wget', '-q', '-O', '-', `http://${name}:3000/cgi-bin/who`];
   const { stdout, stderr, exitCode } = await node.docker.exec(container, argv);
   if (exitCode !== 0) throw new Error(`asking ${name} ended with ${exitCode}: ${stderr}`);
-  return stdout.split(' ')[0] ?? '';
+  const [, host = '', met = ''] = /^(\S+) met (\S+)/.exec(stdout) ?? [];
+  return { host, met };
+}
+
+/** The host name of whoever answers. */
+export async function ask(node: LabNode, container: string, name: string): Promise<string> {
+  return (await meet(node, container, name)).host;
 }
 
 /** A container's host name, unless it was given one. */

@@ -2,6 +2,8 @@
  * The main job on three nodes while parts of it are killed: afterwards every hosts file has to say what runs (L1), and
  * meanwhile what it said before (S7).
  */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { waitUntil } from '@elastic-dns/testkit/wait';
 import type { LabNode } from '@elastic-dns/testkit/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -81,19 +83,23 @@ describe('three nodes with faults', () => {
   it('S7: with NATS, etcd and the registrars gone every hosts file stays as it is, also through a restart of the watchers', async () => {
     const web = ids['web'] ?? '';
     const before = await fileOf(n1, web);
+    const filesBefore = await readAll();
+    expect(filesBefore.filter((text) => text.includes('api.'))).toHaveLength(filesBefore.length);
     await Promise.all([cluster.etcd.kill(), cluster.nats.kill()]);
     for (const registrar of cluster.registrars.values()) await registrar.kill();
     expect([cluster.etcd.state(), cluster.nats.state()]).toEqual(['gone', 'gone']);
-    const member = cluster.members.find(({ node }) => node === n1);
-    if (!member) throw new Error('n1 is gone');
-    await member.watcher.stop();
-    member.watcher = await cluster.startWatcher(n1);
+    for (const member of cluster.members) {
+      await member.watcher.stop();
+      member.watcher = await cluster.startWatcher(member.node);
+    }
     // The engine wipes the file at a restart: only a watcher that knows the names can bring them back.
     await n1.docker.restart(web);
     await waitUntil(async () => (await namesIn(n1, web)).includes('api'), {
       what: 'the names from the last good state',
     });
     expect(readNames(await fileOf(n1, web))).toEqual(readNames(before));
+    expect(cluster.members.map(({ watcher }) => watcher.state())).toEqual(['running', 'running', 'running']);
+    expect(await readAll()).toEqual(filesBefore);
     await Promise.all([cluster.etcd.start(), cluster.nats.start()]);
     for (const name of cluster.registrars.keys())
       cluster.registrars.set(name, await cluster.startRegistrar(name));
@@ -103,6 +109,21 @@ describe('three nodes with faults', () => {
     await converge();
   });
 });
+
+/** Every hosts file of the cluster but that of `web`, byte for byte. */
+async function readAll(): Promise<string[]> {
+  const files = [n1, n2, n3].flatMap(({ dir }) =>
+    [path.join('data', 'hosts', FRONT), path.join('data', 'hosts', BACK), 'hosts'].map((file) =>
+      path.join(dir, file),
+    ),
+  );
+  const containers = await Promise.all([
+    fileOf(n2, ids['api'] ?? ''),
+    fileOf(n2, ids['queue'] ?? ''),
+    fileOf(n3, ids['scheduler'] ?? ''),
+  ]);
+  return [...files.map((file) => readFileSync(file, 'latin1')), ...containers];
+}
 
 /** Who holds the leader's key. */
 async function leaderName(): Promise<string> {

@@ -6,7 +6,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { parseSync, Visitor, type StringLiteral, type Expression } from 'oxc-parser';
 
-const ROOT = `${import.meta.dirname}/../..`;
+export const ROOT = `${import.meta.dirname}/../..`;
 
 /** A code file. Paths are relative to the root of the repository, with forward slashes. */
 export type Source = {
@@ -71,6 +71,11 @@ export function readManifests(): Manifest[] {
     const { name, dependencies = {}, devDependencies = {} } = JSON.parse(readText(path)) as Partial<Manifest>;
     return { folder: dirname(path), name: name ?? '', dependencies, devDependencies };
   });
+}
+
+/** What is written for people. */
+export function readDocs(): { path: string; text: string }[] {
+  return findFiles('*.md', 'docs/**/*.md').map((path) => ({ path, text: readText(path) }));
 }
 
 /** The shell scripts of the set-up and of the command. */
