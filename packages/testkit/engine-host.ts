@@ -72,7 +72,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   let pid = 0;
 
   const start = async (): Promise<void> => {
-    for (const file of ['pid', 'exec/containerd/containerd.pid']) removeStale(path.join(dir, file));
+    for (const file of ['pid', 'exec/containerd/containerd.pid']) await removeStale(path.join(dir, file));
     rmSync(socket, { force: true });
     const log = openSync(logFile, 'a');
     const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', log, log], detached: true });
@@ -126,11 +126,15 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 }
 
 /**
- * A killed engine leaves its pid files behind. dockerd takes a pid for alive while the dead process waits to be
- * reaped, which takes a second where the first process of the machine is slow at it, and then waits for it in vain.
+ * A killed engine leaves its pid files behind, and its containerd ends a moment after it. A dockerd that starts in that
+ * moment, or while the dead process waits to be reaped (a second, where the first process of the machine is slow at
+ * it), takes the pid for alive and then waits for it in vain.
  */
-function removeStale(pidFile: string): void {
-  if (existsSync(pidFile) && processState(Number(readFileSync(pidFile, 'utf8'))) === 'gone') rmSync(pidFile);
+async function removeStale(pidFile: string): Promise<void> {
+  if (!existsSync(pidFile)) return;
+  const pid = Number(readFileSync(pidFile, 'utf8'));
+  await waitUntil(() => processState(pid) === 'gone', { what: `the process of ${pidFile} to be gone` });
+  rmSync(pidFile);
 }
 
 function engineArguments(options: EngineOptions, dir: string): string[] {
